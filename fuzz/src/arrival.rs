@@ -70,7 +70,7 @@ fn allowing(contract: &Contract) -> Policies {
 /// unchanged.
 fn mended(contract: &Contract, payload: &[u8]) -> Result<(), String> {
     let mut out = Vec::new();
-    let mended = contract.mend(payload, &mut out, &mut Notes::new());
+    let mended = contract.apply_fallbacks(payload, &mut out, &mut Notes::new());
     let (left, Some(mut message)) = verdict(contract.message(), &allowing(contract), payload)? else { return Ok(()) };
     let UnknownEnums::Fallback(_) = &contract.policies().unknown_enums else {
         return if mended { Err(format!("mended without fallbacks: {payload:02x?}")) } else { Ok(()) };

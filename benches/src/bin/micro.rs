@@ -93,7 +93,7 @@ fn measure(options: &Options) -> anyhow::Result<Value> {
     let all = compiler::contracts(&pipeline).map_err(|failure| anyhow!(failure.message))?;
     let [contracts] = all.as_slice() else { bail!("the bench's pipeline holds one type of event") };
     let sandbox = build::sandbox(&pipeline).map_err(|failure| anyhow!(failure.message))?;
-    let revision = build::revision(&pipeline, all.iter().map(Contracts::held), None, &sandbox, 0);
+    let revision = build::revision(&pipeline, all.iter().map(Contracts::of_revision), None, &sandbox, 0);
     let chain = revision.map_err(|error| anyhow!(error))?.chains.remove(0).chain;
     let mut recipe = Recipe::new(SEED);
     let start = FILL_EPOCH_MS..;

@@ -143,11 +143,11 @@ pub const RETRIES: u32 = 3;
 pub const RETRIES_MAX: u32 = 1_000;
 /// The time for which all attempts at a batch may fail by an outage of Kafka before a lane asks the broker whether the
 /// topics exist. A broker's restart or a topic's creation takes less.
-pub const DOUBT_LOOK: Duration = Duration::from_secs(30);
+pub const STUCK_LOOK: Duration = Duration::from_secs(30);
 
 /// The time for which they may fail while the broker answers before the partition is halted. An election of leaders, a
 /// rolling restart, or an operator's reaction to a full disk takes less.
-pub const DOUBT_HALT: Duration = Duration::from_secs(600);
+pub const STUCK_HALT: Duration = Duration::from_secs(600);
 
 /// `retry_policy.breaker_threshold`: a lost connection or a restart of PostgreSQL is over before this many attempts.
 pub const BREAKER_THRESHOLD: u32 = 5;

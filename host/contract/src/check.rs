@@ -18,8 +18,8 @@
 //! zero is a set value even if zero is not.
 
 mod arrival;
+mod fallback;
 mod judge;
-mod mend;
 mod place;
 mod required;
 mod survey;

@@ -31,7 +31,7 @@ pub enum UnknownEnums {
     /// Each enum (by full name) has the name of a value that replaces unknown ones. Unknown numbers of other enums are
     /// rejected.
     ///
-    /// A check rejects all of them; [`crate::Contract::mend`] writes the payload with the fallbacks in their places.
+    /// A check rejects all of them; [`crate::Contract::apply_fallbacks`] writes the payload with the fallbacks in their places.
     Fallback(BTreeMap<String, String>),
 }
 

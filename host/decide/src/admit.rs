@@ -10,7 +10,7 @@ use super::entry::{Entry, instant};
 use super::frame::frame;
 use super::notice::Notice;
 use super::passed::View;
-use super::validate::Sample;
+use super::validate::Body;
 use super::verdict::Verdict;
 use super::workbench::{Admitted, Deprecated, Frames, Refused, Unframed, Workbench};
 use crate::dead_letter::{Reason, Stage};
@@ -99,19 +99,25 @@ impl<'a> Entry<'a> {
             self.unframe(bench.frames.as_mut(), value, self.own().contract.message().full_name())?;
         let mut notice = Notice::default();
         let gated = self.version(schema, || None, bench.deprecated);
-        gated.or_else(|reason| self.overlook(reason, &mut notice))?;
+        gated.or_else(|reason| self.accept_anyway(reason, &mut notice))?;
         let is_json = self.is_json();
         bench.json.clear();
         if is_json {
             self.transcode(value, bench, &mut notice)?;
         }
-        let sample = Sample { writer: writer.as_deref(), value, claim: None };
+        let sample = Body { writer: writer.as_deref(), value, claim: None };
         let (in_bench, staged) = self.examine(&sample, is_json, bench, &mut notice)?;
         let schema = match schema {
             Some(SchemaId::Id(id)) => id,
             Some(SchemaId::Guid(_)) | None => 0,
         };
-        Ok(Admitted { value: (!in_bench).then_some(value), kind: self.kind, schema, staged, notice: notice.told() })
+        Ok(Admitted {
+            value: (!in_bench).then_some(value),
+            kind: self.kind,
+            schema,
+            staged,
+            notice: notice.non_empty(),
+        })
     }
 
     /// Adds an admitted event to its group. `passed` are the headers of its envelope, which override the record's own.
@@ -205,7 +211,7 @@ impl<'a> Entry<'a> {
     }
 
     /// Accepts, under `mode: observe`, violations that are not about the encoding.
-    pub(super) fn overlook(&self, reason: Box<Reason>, notice: &mut Notice) -> Result<(), Box<Reason>> {
+    pub(super) fn accept_anyway(&self, reason: Box<Reason>, notice: &mut Notice) -> Result<(), Box<Reason>> {
         match self.gate.pipeline.contract.policies.mode {
             Mode::Observe => {
                 notice.observe(reason);

@@ -6,7 +6,7 @@ use tollgate_contract::{Fields, ReasonCode};
 
 use super::entry::{Entry, misfit};
 use super::notice::Notice;
-use super::validate::Sample;
+use super::validate::Body;
 use super::verdict::Verdict;
 use super::workbench::{Admitted, Refused, Unframed, Workbench};
 use crate::dead_letter::{Reason, Stage};
@@ -44,7 +44,9 @@ impl<'a> Entry<'a> {
         let entry = Entry { kind, ..*self };
         let mut notice = Notice::default();
         let gated = entry.version(schema, || None, bench.deprecated);
-        gated.or_else(|reason| self.overlook(reason, &mut notice)).map_err(|reason| Refused::from(reason).of(kind))?;
+        gated
+            .or_else(|reason| self.accept_anyway(reason, &mut notice))
+            .map_err(|reason| Refused::from(reason).of(kind))?;
         for (index, text) in &change.headers {
             bench.passed.push(*index, text);
         }
@@ -74,10 +76,10 @@ impl<'a> Entry<'a> {
         } else {
             bench.json.extend_from_slice(&after);
         }
-        let sample = Sample { writer: None, value: &[], claim: None };
+        let sample = Body { writer: None, value: &[], claim: None };
         let (_, staged) = self.examine(&sample, true, bench, &mut notice)?;
         // The schema id in a frame belongs to the change event; the row's is unknown.
-        Ok(Admitted { value: None, kind: self.kind, schema: 0, staged, notice: notice.told() })
+        Ok(Admitted { value: None, kind: self.kind, schema: 0, staged, notice: notice.non_empty() })
     }
 
     /// Deletes the row of `before`, or of the record's key. Returns [`Refused::Deleted`], unless the row cannot be

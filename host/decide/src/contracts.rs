@@ -4,7 +4,7 @@ mod fit;
 
 use tollgate_contract::{CompileError, Contract, FieldPath, Policies, Slot};
 
-use crate::gate::Held;
+use crate::gate::TypeContracts;
 use crate::gate::change::Changes;
 use crate::gate::envelope::{self, Envelope, Problem};
 use crate::postgres::table;
@@ -34,9 +34,9 @@ impl Contracts {
         std::iter::once(&self.output).chain(&self.routes)
     }
 
-    pub fn held(&self) -> Held<'_> {
+    pub fn of_revision(&self) -> TypeContracts<'_> {
         let routes = self.routes.iter().map(|route| &route.contract).collect();
-        Held { input: &self.input, output: &self.output.contract, routes }
+        TypeContracts { input: &self.input, output: &self.output.contract, routes }
     }
 }
 

@@ -89,7 +89,7 @@ impl EventType {
 
     /// Returns whether an output may carry warning headers.
     pub fn tells_notices(&self) -> bool {
-        self.contract.policies().mode == Mode::Observe || self.contract.mends()
+        self.contract.policies().mode == Mode::Observe || self.contract.has_fallbacks()
     }
 }
 
@@ -160,7 +160,7 @@ pub struct TransformInfo {
 }
 
 /// The contracts of a type that identify a revision.
-pub struct Held<'c> {
+pub struct TypeContracts<'c> {
     pub input: &'c Contract,
     /// The contract at the chain's end.
     pub output: &'c Contract,
@@ -169,16 +169,16 @@ pub struct Held<'c> {
 
 impl EventType {
     /// Returns the contracts that identify the type's revisions.
-    pub fn held(&self) -> Held<'_> {
+    pub fn of_revision(&self) -> TypeContracts<'_> {
         let routes = self.routes.iter().map(|route| &route.contract).collect();
-        Held { input: &self.contract, output: &self.output.contract, routes }
+        TypeContracts { input: &self.contract, output: &self.output.contract, routes }
     }
 }
 
-impl Held<'_> {
+impl TypeContracts<'_> {
     /// Returns whether the contracts are the same.
-    pub fn same(&self, other: &Held<'_>) -> bool {
-        let digests = |held: &Held<'_>| -> Vec<[u8; 32]> {
+    pub fn same(&self, other: &TypeContracts<'_>) -> bool {
+        let digests = |held: &TypeContracts<'_>| -> Vec<[u8; 32]> {
             [held.input, held.output].iter().chain(&held.routes).map(|contract| contract.digest()).collect()
         };
         digests(self) == digests(other)

@@ -29,12 +29,12 @@ impl Notice {
     }
 
     /// Returns the notice unless it is empty.
-    pub fn told(self) -> Option<Box<Notice>> {
+    pub fn non_empty(self) -> Option<Box<Notice>> {
         (self.observed.is_some() || !self.replaced.is_empty()).then(|| Box::new(self))
     }
 
     /// Adds the headers of an output, at most [`limits::NOTICE_BYTES`].
-    pub fn tell<'a>(&'a self, headers: &mut Headers<'a>) {
+    pub fn add_headers<'a>(&'a self, headers: &mut Headers<'a>) {
         if let Some(reason) = &self.observed {
             headers.text("tollgate.observed", cut(&reason.code));
             let rule = reason.violations.first().map(|violation| violation.rule.as_str());
@@ -79,7 +79,7 @@ mod tests {
         notice.observe(Reason::new(Stage::Contract, "version-missing", long.clone()).field(long.clone()));
         notice.replace(vec![Replaced { field: long, was: Member::Number(9) }; 20]);
         let mut headers = Headers::default();
-        notice.tell(&mut headers);
+        notice.add_headers(&mut headers);
         let bytes = headers.bytes();
         assert!((2_000..limits::NOTICE_BYTES).contains(&bytes), "{bytes}");
         let (name, value) = &headers.own[0];
@@ -88,6 +88,6 @@ mod tests {
 
     #[test]
     fn nothing_to_tell_is_nothing() {
-        assert!(Notice::default().told().is_none());
+        assert!(Notice::default().non_empty().is_none());
     }
 }

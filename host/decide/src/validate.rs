@@ -12,7 +12,7 @@ use crate::gate::{Destination, Target};
 use crate::postgres::{Rows, Staged};
 
 /// The payload to check.
-pub(super) struct Sample<'s> {
+pub(super) struct Body<'s> {
     /// The contract with which it was written, if a frame names one.
     pub writer: Option<&'s Contract>,
     /// The payload's bytes, unless they are in [`Workbench::json`].
@@ -22,18 +22,18 @@ pub(super) struct Sample<'s> {
 }
 
 /// The parts of a check besides the payload and its fields.
-struct Scale<'d> {
+struct CheckContext<'d> {
     passed: View<'d>,
     rows: &'d mut [Rows],
     notes: &'d mut Notes,
     notice: &'d mut Notice,
     /// Whether unknown enum numbers may still be replaced.
-    mends: bool,
+    may_fall_back: bool,
 }
 
 impl Entry<'_> {
     /// Returns whether `mode: observe` accepts an event with this rejection.
-    pub(super) fn overlooks(&self, rejection: &Rejection) -> bool {
+    pub(super) fn accepts_anyway(&self, rejection: &Rejection) -> bool {
         self.gate.pipeline.contract.policies.mode == Mode::Observe && rejection.code.is_readable()
     }
 
@@ -46,7 +46,7 @@ impl Entry<'_> {
     ) -> Result<(), Rejection> {
         let contract = &self.own().contract;
         match contract.transcode_json_noting(json, bench.json, bench.notes) {
-            Err(rejection) if self.overlooks(&rejection) => {
+            Err(rejection) if self.accepts_anyway(&rejection) => {
                 contract.transcode_json_anyway(json, bench.json, bench.notes)?;
                 notice.observe(Reason::refused(Stage::Contract, rejection));
                 Ok(())
@@ -59,22 +59,22 @@ impl Entry<'_> {
     /// payload is now in the workbench, and its row.
     pub(super) fn examine(
         &self,
-        sample: &Sample<'_>,
+        sample: &Body<'_>,
         mut in_bench: bool,
         bench: &mut Workbench<'_>,
         notice: &mut Notice,
     ) -> Result<(bool, Option<Staged>), Refused> {
         let contract = &self.own().contract;
-        if !contract.mends() {
+        if !contract.has_fallbacks() {
             return Ok((in_bench, self.look(sample, in_bench, bench, notice, false)??));
         }
-        let mut mends = true;
+        let mut may_fall_back = true;
         let looked = loop {
-            match self.look(sample, in_bench, bench, notice, mends) {
-                Err(rejection) if mends && rejection.code == ReasonCode::UnknownEnum => {
-                    mends = false;
+            match self.look(sample, in_bench, bench, notice, may_fall_back) {
+                Err(rejection) if may_fall_back && rejection.code == ReasonCode::UnknownEnum => {
+                    may_fall_back = false;
                     let payload: &[u8] = if in_bench { bench.json } else { sample.value };
-                    if contract.mend(payload, bench.spare, bench.notes) {
+                    if contract.apply_fallbacks(payload, bench.spare, bench.notes) {
                         std::mem::swap(bench.json, bench.spare);
                         in_bench = true;
                     }
@@ -89,21 +89,21 @@ impl Entry<'_> {
     /// Makes one check of a payload: against the contract, then against the envelope's claim.
     fn look(
         &self,
-        sample: &Sample<'_>,
+        sample: &Body<'_>,
         in_bench: bool,
         bench: &mut Workbench<'_>,
         notice: &mut Notice,
-        mends: bool,
+        may_fall_back: bool,
     ) -> Result<Result<Option<Staged>, Box<Reason>>, Rejection> {
         let payload: &[u8] = if in_bench { bench.json } else { sample.value };
         let mut fields = std::mem::take(bench.fields).recycle();
         let passed = bench.passed.view(&self.gate.header_names);
         let rows = &mut *bench.rows;
-        let mut scale = Scale { passed, rows, notes: bench.notes, notice, mends };
-        let checked = self.check(sample.writer, payload, &mut fields, &mut scale);
+        let mut context = CheckContext { passed, rows, notes: bench.notes, notice, may_fall_back };
+        let checked = self.check(sample.writer, payload, &mut fields, &mut context);
         let looked = checked.map(|staged| {
             if let Some((key, claim)) = sample.claim {
-                self.key_holds(key, claim, &fields).or_else(|reason| self.overlook(reason, notice))?;
+                self.key_holds(key, claim, &fields).or_else(|reason| self.accept_anyway(reason, notice))?;
             }
             Ok(staged)
         });
@@ -119,26 +119,26 @@ impl Entry<'_> {
         writer: Option<&Contract>,
         payload: &'p [u8],
         fields: &mut Fields<'p>,
-        scale: &mut Scale<'_>,
+        context: &mut CheckContext<'_>,
     ) -> Result<Option<Staged>, Rejection> {
         let now = instant(self.time);
         let own = self.own();
         if let Some(foreign) = writer.filter(|writer| writer.digest() != own.contract.digest()) {
             let checked = foreign.check_at(payload, fields, now);
-            self.weigh(foreign, checked, payload, fields, scale)?;
+            self.weigh(foreign, checked, payload, fields, context)?;
             if own.contract.asks_on_arrival() {
-                let checked = own.contract.admit(payload, fields, now, scale.notes);
-                self.weigh(&own.contract, checked, payload, fields, scale)?;
+                let checked = own.contract.admit(payload, fields, now, context.notes);
+                self.weigh(&own.contract, checked, payload, fields, context)?;
             }
             return Ok(None);
         }
         let target = own.output.table.as_ref().filter(|_| own.stages);
         let contract = if target.is_some() { &own.output.contract } else { &own.contract };
-        let checked = contract.admit(payload, fields, now, scale.notes);
-        self.weigh(contract, checked, payload, fields, scale)?;
+        let checked = contract.admit(payload, fields, now, context.notes);
+        self.weigh(contract, checked, payload, fields, context)?;
         let Some(Target { table, rows }) = target else { return Ok(None) };
-        let header = |name: &str| scale.passed.get(name).or_else(|| self.batch.header(self.record, name));
-        let mut row = scale.rows[*rows].begin();
+        let header = |name: &str| context.passed.get(name).or_else(|| self.batch.header(self.record, name));
+        let mut row = context.rows[*rows].begin();
         // A value that does not fit its column is the event's fault only if the chain passes it; `write` reports it in
         // that case.
         let written = table.write(contract, fields, &self.view(&header), &mut row);
@@ -154,13 +154,13 @@ impl Entry<'_> {
         checked: Result<(), Rejection>,
         payload: &'p [u8],
         fields: &mut Fields<'p>,
-        scale: &mut Scale<'_>,
+        context: &mut CheckContext<'_>,
     ) -> Result<(), Rejection> {
         match checked {
-            Err(rejection) if scale.mends && rejection.code == ReasonCode::UnknownEnum => Err(rejection),
-            Err(rejection) if self.overlooks(&rejection) => {
+            Err(rejection) if context.may_fall_back && rejection.code == ReasonCode::UnknownEnum => Err(rejection),
+            Err(rejection) if self.accepts_anyway(&rejection) => {
                 contract.read(payload, fields)?;
-                scale.notice.observe(Reason::refused(Stage::Contract, rejection));
+                context.notice.observe(Reason::refused(Stage::Contract, rejection));
                 Ok(())
             }
             checked => checked,
@@ -176,9 +176,9 @@ impl Entry<'_> {
     ) -> Result<Option<Box<Reason>>, Box<Reason>> {
         let contract = &to.contract;
         let Err(rejection) = contract.check_at(payload, fields, instant(self.time)) else { return Ok(None) };
-        let overlooks = self.overlooks(&rejection);
+        let accepts_anyway = self.accepts_anyway(&rejection);
         let reason = self.against_output(to, rejection);
-        if !overlooks {
+        if !accepts_anyway {
             return Err(reason);
         }
         contract.read(payload, fields).map_err(|rejection| self.against_output(to, rejection))?;

@@ -9,7 +9,7 @@ use tollgate_contract::{Contract, Fields, IdempotencyHash, ReasonCode, Slot, Val
 use super::entry::{Entry, instant};
 use super::notice::Notice;
 use super::passed::Passed;
-use super::validate::Sample;
+use super::validate::Body;
 use super::workbench::{Admitted, Deprecated, Refused, Unframed, Workbench};
 use crate::dead_letter::{Reason, Stage};
 use crate::gate::envelope::{Claim, Envelope, Key, Part, Payload, rejection};
@@ -67,12 +67,12 @@ impl<'a> Entry<'a> {
             let Opened { kind, payload, claim } = opened?;
             let entry = Entry { kind, ..*self };
             let Some(payload) = payload else { return Err(missing(envelope).of(kind)) };
-            let sample = Sample { writer: None, value: payload, claim: envelope.key.as_ref().zip(claim.as_ref()) };
+            let sample = Body { writer: None, value: payload, claim: envelope.key.as_ref().zip(claim.as_ref()) };
             let examined = entry.examine(&sample, false, bench, &mut notice).map_err(|refused| refused.of(kind));
             let (in_bench, staged) = examined?;
             let value = (!in_bench).then_some(payload);
             // The schema id in a frame is the envelope's; the payload's is unknown.
-            return Ok(Admitted { value, kind, schema: 0, staged, notice: notice.told() });
+            return Ok(Admitted { value, kind, schema: 0, staged, notice: notice.non_empty() });
         }
         let mut outer = std::mem::take(bench.outer);
         let inner = envelope.cut(value, &mut outer);
@@ -97,9 +97,9 @@ impl<'a> Entry<'a> {
         *bench.outer = outer;
         let (kind, claim) = opened?;
         let entry = Entry { kind, ..*self };
-        let sample = Sample { writer: None, value: &[], claim: envelope.key.as_ref().zip(claim.as_ref()) };
+        let sample = Body { writer: None, value: &[], claim: envelope.key.as_ref().zip(claim.as_ref()) };
         let examined = entry.examine(&sample, true, bench, &mut notice).map_err(|refused| refused.of(kind));
-        Ok(Admitted { value: None, kind, schema: 0, staged: examined?.1, notice: notice.told() })
+        Ok(Admitted { value: None, kind, schema: 0, staged: examined?.1, notice: notice.non_empty() })
     }
 
     /// Checks an envelope against a contract, and reads its fields.
@@ -111,7 +111,7 @@ impl<'a> Entry<'a> {
         notice: &mut Notice,
     ) -> Result<(), Refused> {
         let Err(rejection) = contract.check_at(bytes, fields, instant(self.time)) else { return Ok(()) };
-        if !self.overlooks(&rejection) {
+        if !self.accepts_anyway(&rejection) {
             return Err(rejection.into());
         }
         contract.read(bytes, fields)?;
@@ -156,7 +156,7 @@ impl<'a> Entry<'a> {
         }
         let told = || envelope.version.and_then(|slot| envelope_text(envelope, fields, slot));
         let gated = Entry { kind, ..*self }.version(schema, told, deprecated);
-        gated.or_else(|reason| self.overlook(reason, notice)).map_err(|reason| Refused::from(reason).of(kind))?;
+        gated.or_else(|reason| self.accept_anyway(reason, notice)).map_err(|reason| Refused::from(reason).of(kind))?;
         for (index, slot) in envelope.header_slots.iter().enumerate() {
             if !matches!(fields.get(*slot), Value::Absent | Value::Default)
                 && let Some(text) = text_of(&envelope.contract, fields, *slot)

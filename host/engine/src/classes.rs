@@ -77,7 +77,7 @@ pub struct Row<C: 'static> {
 
 /// The parts of the server's error besides the SQLSTATE that do not depend on its language.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Said<'a> {
+pub struct ErrorInfo<'a> {
     pub code: &'a str,
     /// The server's internal routine that raised the error.
     pub routine: Option<&'a str>,
@@ -85,7 +85,7 @@ pub struct Said<'a> {
     pub context: Option<&'a str>,
 }
 
-impl Said<'_> {
+impl ErrorInfo<'_> {
     fn by(&self, code: &str, routine: &str) -> bool {
         self.code == code && self.routine == Some(routine)
     }
@@ -105,7 +105,7 @@ impl Said<'_> {
 }
 
 /// A special case of a SQLSTATE that has several meanings.
-type Case = (&'static str, fn(&Said<'_>) -> bool);
+type Case = (&'static str, fn(&ErrorInfo<'_>) -> bool);
 
 const ROW_SECURITY: &str = "42501 (row-level security)";
 const NO_PARTITION: &str = "23514 (no partition)";
@@ -323,11 +323,11 @@ pub const KAFKA: &[Row<RDKafkaErrorCode>] = &[
 ];
 
 /// The meaning of a Kafka code that is not in the table: unavailable brokers, leaders or coordinators, timeouts, too
-/// few replicas, a topic being created. If the broker responds meanwhile, `lane::doubt` investigates.
+/// few replicas, a topic being created. If the broker responds meanwhile, `lane::stuck` investigates.
 pub const OTHER_KAFKA: Meaning = Meaning::Outage;
 
 /// Returns the meaning of PostgreSQL's error.
-pub fn sqlstate(said: Said<'_>) -> Meaning {
+pub fn sqlstate(said: ErrorInfo<'_>) -> Meaning {
     let case = CASES.iter().find(|(_, applies)| applies(&said));
     case.map_or_else(|| by_code(said.code), |(name, _)| by_code(name))
 }

@@ -27,19 +27,19 @@
 mod account;
 mod attempt;
 mod bisect;
-mod carried;
 pub mod commit;
 mod commit_plan;
-mod doubt;
+mod current;
 mod error;
 mod establish;
-mod hold;
 mod overdue;
+mod pausing;
 mod produce;
 mod redo;
 mod refused;
 mod schemas;
 mod session;
+mod stuck;
 mod tokens;
 mod transaction;
 pub mod trial;
@@ -58,8 +58,8 @@ use crate::brakes::Brakes;
 use crate::brakes::sink::PerSink;
 use crate::hazards::{Place, hazards};
 use crate::lane::attempt::Pace;
-use crate::lane::doubt::Doubt;
 use crate::lane::overdue::Overdues;
+use crate::lane::stuck::StuckOutage;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
 use crate::position::Partition;
@@ -67,7 +67,7 @@ use crate::progress::plan::Writer;
 use crate::progress::store::Owner;
 use crate::progress::{Position, Writer as TokenWriter};
 use crate::sinks::kafka::{Producers, Sizes};
-use crate::source::handoff::{Control, Intake, Said, Taken};
+use crate::source::handoff::{Control, LaneEvent, LaneReceiver, Taken};
 use crate::source::rebalance::Callbacks;
 use tollgate_config::Pipeline;
 use tollgate_config::limits;
@@ -79,7 +79,7 @@ use tollgate_registry::SchemaStore;
 
 pub use error::Error;
 
-use carried::{Carried, Owned};
+use current::{Current, Owned};
 
 /// Returns the time in Unix milliseconds.
 fn now() -> i64 {
@@ -118,7 +118,7 @@ pub struct Lane {
     brakes: Arc<Brakes>,
     metrics: Arc<Metrics>,
     consumer: Arc<BaseConsumer<Callbacks>>,
-    intake: Intake,
+    intake: LaneReceiver,
     runtime: tokio::runtime::Runtime,
     connection: Option<PgConnection>,
     producers: Option<Producers>,
@@ -138,7 +138,7 @@ pub struct Lane {
 }
 
 impl Lane {
-    pub fn new(number: usize, parts: Parts, intake: Intake, producers: Producers) -> std::io::Result<Lane> {
+    pub fn new(number: usize, parts: Parts, intake: LaneReceiver, producers: Producers) -> std::io::Result<Lane> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let Parts { pipeline, gate, schemas, revision, owner, writer, sizes, lifecycle, brakes, metrics, consumer } =
             parts;
@@ -228,14 +228,14 @@ impl Lane {
                 // attempts here.
                 if self.producers.is_none() && !lost && !self.partitions.is_empty() {
                     // The next owner reads the group's offset, which a dropped transaction may block until its timeout.
-                    if let Err(error) = self.ask_outputs() {
+                    if let Err(error) = self.read_outputs() {
                         tracing::warn!(%error, "a Kafka transaction of this lane may still be open");
                     }
                 }
                 self.partitions.retain(|partition, _| !partitions.contains(partition));
                 self.metrics.released(&partitions);
                 tracing::info!(lane = self.number, ?partitions, lost, "partitions released");
-                if self.intake.said.send(Said::Released(token)).is_err() {
+                if self.intake.events.send(LaneEvent::Released(token)).is_err() {
                     tracing::debug!("the poll thread ended before a lane released its partitions");
                 }
             }
@@ -244,14 +244,14 @@ impl Lane {
 
     /// Completes a batch, however long a server is unavailable; partitions that are revoked meanwhile are left out.
     fn carry(&mut self, batch: &RecordBatch) -> Result<(), Error> {
-        let mut carried = Carried {
+        let mut current = Current {
             batch,
             // I9: read once per batch.
             revision: self.revision.load_full(),
             time: now(),
             tried: 0,
             overdue: Overdues::default(),
-            doubt: Doubt::default(),
+            stuck: StuckOutage::default(),
         };
         let mut pace = Pace::new(self.brakes.backoff());
         loop {
@@ -274,18 +274,18 @@ impl Lane {
                 let mut work = self.select(batch);
                 work.truncate(pace.most);
                 size = work.len();
-                self.settle(&carried, &work)
+                self.settle(&current, &work)
             });
             let observed = if size > 0 { PerSink::ANSWERS } else { PerSink::NOTHING };
             self.brakes.observe(permit, attempt.as_ref().map_or_else(Error::observed, |()| observed));
             match attempt {
                 Ok(()) => {
                     self.lifecycle.no_trouble("lane");
-                    carried.tried = 0;
-                    carried.doubt.through();
+                    current.tried = 0;
+                    current.stuck.through();
                     pace.through(self.brakes.backoff());
                 }
-                Err(error) => self.failed(error, size, &mut carried, &mut pace)?,
+                Err(error) => self.failed(error, size, &mut current, &mut pace)?,
             }
         }
     }

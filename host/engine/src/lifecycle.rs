@@ -10,7 +10,7 @@ use crate::source::ends::Ends;
 
 /// The group's assignment to this member.
 #[derive(Debug, Default)]
-pub struct Held {
+pub struct TypeContracts {
     /// All assigned partitions, including halted ones.
     pub partitions: BTreeSet<Partition>,
     /// The number of them that are taken over and being read.
@@ -31,7 +31,7 @@ pub struct Lifecycle {
     joined: AtomicBool,
     assignment: AtomicU64,
     ends: OnceLock<Ends>,
-    held: Mutex<Held>,
+    held: Mutex<TypeContracts>,
     troubles: Mutex<BTreeMap<&'static str, String>>,
 }
 
@@ -140,7 +140,7 @@ impl Lifecycle {
     }
 
     /// Records what the group has assigned to this member.
-    pub fn hold(&self, held: Held) {
+    pub fn hold(&self, held: TypeContracts) {
         if let Ok(mut before) = self.held.lock() {
             *before = held;
         }

@@ -9,6 +9,6 @@ pub mod store;
 pub use tollgate_protocol::position::CommitNumber;
 pub use tollgate_protocol::token::{Group, Mark, Token, Writer};
 pub use tollgate_protocol::{
-    Halt, Last, Numbers, Place, Position, Resume, Row, Standing, Takeover, adopt, concluded, same_place, standing,
-    takeover, takeover_at_least_once,
+    CommitNumbers, Halt, Last, Place, Position, Resume, Row, RowStatus, Takeover, adopt, concluded, row_status,
+    same_place, takeover, takeover_at_least_once,
 };

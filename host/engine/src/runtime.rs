@@ -212,17 +212,17 @@ pub async fn start(parts: Parts, waiting: &Waiting) -> Result<Engine, Failure> {
             )
         })?;
     let consumer = Arc::new(consumer);
-    let (said_sender, said) = bounded(limits::EVENTS);
+    let (event_sender, lane_events) = bounded(limits::EVENTS);
     let (request_sender, requests) = bounded(limits::EVENTS);
     let (answer_sender, answers) = bounded(limits::EVENTS);
     let (ended_sender, ended) = mpsc::channel(limits::EVENTS);
     let mut threads = Vec::new();
-    let mut inboxes = Vec::new();
+    let mut senders = Vec::new();
     for number in 0..pipeline.lanes {
-        let (inbox, intake) = handoff::channels(limits::LANE_QUEUE, limits::EVENTS, said_sender.clone());
-        inboxes.push(inbox);
+        let (sender, receiver) = handoff::channels(limits::LANE_QUEUE, limits::EVENTS, event_sender.clone());
+        senders.push(sender);
         let producers = tokio::task::block_in_place(|| producers(&parts, number, waiting))?;
-        let lane = Lane::new(number, parts.lane(&consumer), intake, producers).map_err(|error| failed(&error))?;
+        let lane = Lane::new(number, parts.lane(&consumer), receiver, producers).map_err(|error| failed(&error))?;
         let ended = ended_sender.clone();
         threads.push(spawn(&format!("lane-{number}"), move || {
             report(&ended, guarded(|| ThreadEnded::Lane(lane.run())));
@@ -252,8 +252,8 @@ pub async fn start(parts: Parts, waiting: &Waiting) -> Result<Engine, Failure> {
         rebalances,
         takeovers: request_sender,
         taken: answers,
-        lanes: inboxes,
-        said,
+        lanes: senders,
+        lane_events,
         state: State::default(),
     };
     threads.push(spawn("poll", move || {

@@ -15,7 +15,7 @@ use crate::gate::{Gate, Ready, Route};
 use crate::limits;
 use crate::reject::{self, Original, Rejected, Rejects};
 use crate::reports::{Pending, Reports, is_refusal};
-use crate::room::{Load, Room};
+use crate::room::{Budget, Load};
 use crate::{
     Config, ConnectError, Delivery, Event, Invalid, Outcome, SendError, SetupError, Unacknowledged, Violation,
 };
@@ -82,7 +82,7 @@ impl Producer {
             Invalid::Topic(topic) => Some(topic.as_str().into()),
             Invalid::Return | Invalid::File(_) => None,
         };
-        let reports = Reports::new(Room::new(config.buffer));
+        let reports = Reports::new(Budget::new(config.buffer));
         let client =
             BaseProducer::from_config_and_context(&config.settings(), reports).map_err(|error| match error {
                 KafkaError::ClientConfig(_, _, setting, _) => SetupError::Setting { setting },

@@ -11,7 +11,7 @@ use rdkafka::error::{KafkaError, RDKafkaErrorCode};
 use rdkafka::message::DeliveryResult;
 use rdkafka::producer::ProducerContext;
 
-use crate::room::Room;
+use crate::room::Budget;
 use crate::{Acknowledged, Callback, Outcome, Undelivered};
 
 /// A record in flight.
@@ -30,7 +30,7 @@ impl Pending {
 }
 
 pub(crate) struct Reports {
-    pub room: Room,
+    pub room: Budget,
     /// The number of records that were not acknowledged since the start.
     pub failed: AtomicU64,
     /// The last log line at error level, which explains a failed call.
@@ -40,7 +40,7 @@ pub(crate) struct Reports {
 }
 
 impl Reports {
-    pub(crate) fn new(room: Room) -> Reports {
+    pub(crate) fn new(room: Budget) -> Reports {
         Reports { room, failed: AtomicU64::new(0), complaint: Mutex::default(), refusal: Mutex::default() }
     }
 

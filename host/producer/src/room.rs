@@ -12,7 +12,7 @@ pub struct Load {
     pub bytes: usize,
 }
 
-pub(crate) struct Room {
+pub(crate) struct Budget {
     most: Load,
     state: Mutex<State>,
     freed: Condvar,
@@ -40,9 +40,9 @@ impl State {
     }
 }
 
-impl Room {
-    pub(crate) fn new(most: Load) -> Room {
-        Room { most, state: Mutex::default(), freed: Condvar::new() }
+impl Budget {
+    pub(crate) fn new(most: Load) -> Budget {
+        Budget { most, state: Mutex::default(), freed: Condvar::new() }
     }
 
     /// Locks the state, even after a panic. Every change under this lock is complete, so the panic of a thread that
@@ -61,7 +61,7 @@ impl Room {
         true
     }
 
-    /// Works like [`Room::take`] for a task, whose waker is called when there may be room.
+    /// Works like [`Budget::take`] for a task, whose waker is called when there may be room.
     pub(crate) fn poll_take(&self, bytes: usize, context: &Context<'_>) -> Poll<()> {
         let mut state = self.state();
         if state.try_take(bytes, self.most) {
@@ -139,7 +139,7 @@ mod tests {
 
     #[test]
     fn both_bounds_hold() {
-        let room = Room::new(Load { records: 3, bytes: 100 });
+        let room = Budget::new(Load { records: 3, bytes: 100 });
         assert!(room.take(10, None) && room.take(10, None) && room.take(10, None));
         assert!(!room.take(10, soon()), "a fourth record");
         room.give(10);
@@ -150,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_record_larger_than_the_bound_goes_alone() {
-        let room = Room::new(Load { records: 3, bytes: 100 });
+        let room = Budget::new(Load { records: 3, bytes: 100 });
         assert!(room.take(1_000, soon()));
         assert!(!room.take(1, soon()));
         room.give(1_000);
@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn who_waits_goes_on_when_there_is_room() {
-        let room = Arc::new(Room::new(Load { records: 1, bytes: 100 }));
+        let room = Arc::new(Budget::new(Load { records: 1, bytes: 100 }));
         assert!(room.take(10, None));
         let other = Arc::clone(&room);
         let waiting = std::thread::spawn(move || other.take(10, None));

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use crate::halt::Halt;
 use crate::position::{CommitNumber, NextOffset};
-use crate::resume::{Numbers, Position, Resume};
+use crate::resume::{CommitNumbers, Position, Resume};
 use crate::takeover::{Row, Takeover};
 use crate::token::{Group, Mark};
 
@@ -173,7 +173,7 @@ impl Adoption {
             self.token.or(kept.map(|kept| Side { next: kept.resume.outputs, number: kept.numbers.outputs }))?;
         Some(Position {
             resume: Resume { rows: rows.next, outputs: outputs.next },
-            numbers: Numbers { rows: rows.number, outputs: outputs.number },
+            numbers: CommitNumbers { rows: rows.number, outputs: outputs.number },
         })
     }
 }

@@ -56,14 +56,14 @@ mod takeover;
 pub mod token;
 
 pub use halt::Halt;
-pub use resume::{Numbers, Position, Resume};
+pub use resume::{CommitNumbers, Position, Resume};
 pub use takeover::{Last, Place, Row, Takeover, adopt, concluded, same_place, takeover, takeover_at_least_once};
 
 use position::NextOffset;
 
 /// The information that a lane gains from the progress row of a partition that it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum RowStatus {
     /// Rows reach this far: a commit whose reply was lost has moved the row, or has not.
     At(NextOffset),
     /// The row went back to this offset: PostgreSQL has lost commits. Only a takeover knows what to repeat.
@@ -74,11 +74,11 @@ pub enum Standing {
 
 /// Interprets the row's epoch and next offset, as found, for a lane that holds the partition at `epoch` and left it at
 /// `at`.
-pub fn standing(epoch: i64, at: NextOffset, found: Option<(i64, NextOffset)>) -> Standing {
+pub fn row_status(epoch: i64, at: NextOffset, found: Option<(i64, NextOffset)>) -> RowStatus {
     match found {
-        Some((now, next)) if now == epoch && next >= at => Standing::At(next),
-        Some((now, next)) if now == epoch => Standing::WentBack(next),
-        _ => Standing::Fenced,
+        Some((now, next)) if now == epoch && next >= at => RowStatus::At(next),
+        Some((now, next)) if now == epoch => RowStatus::WentBack(next),
+        _ => RowStatus::Fenced,
     }
 }
 
@@ -89,10 +89,10 @@ mod tests {
     #[test]
     fn every_answer_of_the_row() {
         let at = |next| Some((7, NextOffset(next)));
-        assert_eq!(standing(7, NextOffset(20), at(20)), Standing::At(NextOffset(20)));
-        assert_eq!(standing(7, NextOffset(20), at(30)), Standing::At(NextOffset(30)));
-        assert_eq!(standing(7, NextOffset(20), at(10)), Standing::WentBack(NextOffset(10)));
-        assert_eq!(standing(6, NextOffset(20), at(20)), Standing::Fenced);
-        assert_eq!(standing(7, NextOffset(20), None), Standing::Fenced);
+        assert_eq!(row_status(7, NextOffset(20), at(20)), RowStatus::At(NextOffset(20)));
+        assert_eq!(row_status(7, NextOffset(20), at(30)), RowStatus::At(NextOffset(30)));
+        assert_eq!(row_status(7, NextOffset(20), at(10)), RowStatus::WentBack(NextOffset(10)));
+        assert_eq!(row_status(6, NextOffset(20), at(20)), RowStatus::Fenced);
+        assert_eq!(row_status(7, NextOffset(20), None), RowStatus::Fenced);
     }
 }

@@ -36,14 +36,14 @@ impl Resume {
 
 /// The number of the last commit on each side. They differ while one side lacks what the other has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Numbers {
+pub struct CommitNumbers {
     pub rows: CommitNumber,
     pub outputs: CommitNumber,
 }
 
-impl Numbers {
-    pub fn at(number: CommitNumber) -> Numbers {
-        Numbers { rows: number, outputs: number }
+impl CommitNumbers {
+    pub fn at(number: CommitNumber) -> CommitNumbers {
+        CommitNumbers { rows: number, outputs: number }
     }
 }
 
@@ -51,13 +51,13 @@ impl Numbers {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
     pub resume: Resume,
-    pub numbers: Numbers,
+    pub numbers: CommitNumbers,
 }
 
 impl Position {
     /// Returns a position with both sides at the same offset, by the same commit.
     pub fn level(offset: NextOffset, number: CommitNumber) -> Position {
-        Position { resume: Resume::at(offset), numbers: Numbers::at(number) }
+        Position { resume: Resume::at(offset), numbers: CommitNumbers::at(number) }
     }
 
     /// Returns the number of the commit whose last record is `last`.
@@ -84,7 +84,7 @@ mod tests {
     fn position(rows: (i64, i64), outputs: (i64, i64)) -> Position {
         Position {
             resume: Resume { rows: NextOffset(rows.0), outputs: NextOffset(outputs.0) },
-            numbers: Numbers { rows: CommitNumber(rows.1), outputs: CommitNumber(outputs.1) },
+            numbers: CommitNumbers { rows: CommitNumber(rows.1), outputs: CommitNumber(outputs.1) },
         }
     }
 

@@ -2,7 +2,7 @@
 
 use crate::halt::Halt;
 use crate::position::{CommitNumber, NextOffset};
-use crate::resume::{Numbers, Position, Resume};
+use crate::resume::{CommitNumbers, Position, Resume};
 use crate::token::{Group, Mark, Token, Writer};
 
 /// The progress row of a partition.
@@ -141,7 +141,7 @@ fn by_numbers(group: NextOffset, number: CommitNumber, row: Row) -> Result<Takeo
         return Err(Halt::GroupMoved { group, prev: row.prev, next: row.next });
     }
     let resume = Resume { rows: row.next, outputs: group };
-    Ok(Takeover::Resume(Position { resume, numbers: Numbers { rows: row.number, outputs: number } }))
+    Ok(Takeover::Resume(Position { resume, numbers: CommitNumbers { rows: row.number, outputs: number } }))
 }
 
 /// Decides by the offsets, because there is no number to compare. The group's offset gets its token before the first
@@ -156,7 +156,7 @@ fn by_offsets(group: NextOffset, row: Row) -> Result<Takeover, Halt> {
         std::cmp::Ordering::Greater => row.number.next(),
     };
     let resume = Resume { rows: row.next, outputs: group };
-    Ok(Takeover::Establish(Position { resume, numbers: Numbers { rows: row.number, outputs } }))
+    Ok(Takeover::Establish(Position { resume, numbers: CommitNumbers { rows: row.number, outputs } }))
 }
 
 /// Decides for `at_least_once`. The progress row still guards the rows, outputs were flushed before it moved, and the

@@ -122,9 +122,9 @@ impl SchemaStore {
                 }
             }
         };
-        let pilot = Pilot { store: self, id, flight };
+        let guard = FetchGuard { store: self, id, flight };
         let outcome = self.obtain(id);
-        pilot.land(outcome.clone());
+        guard.land(outcome.clone());
         outcome
     }
 
@@ -227,20 +227,20 @@ impl Flight {
 }
 
 /// The fetching thread's guard. If the thread panics, waiting threads must not wait forever.
-struct Pilot<'a> {
+struct FetchGuard<'a> {
     store: &'a SchemaStore,
     id: SchemaId,
     flight: Arc<Flight>,
 }
 
-impl Pilot<'_> {
+impl FetchGuard<'_> {
     fn land(self, outcome: Outcome) {
         self.store.settle(self.id, &outcome);
         self.flight.land(outcome);
     }
 }
 
-impl Drop for Pilot<'_> {
+impl Drop for FetchGuard<'_> {
     fn drop(&mut self) {
         if locked(&self.flight.outcome).is_none() {
             let outcome = Err(SchemaError::Unavailable { id: self.id, detail: "its fetch was interrupted".to_owned() });

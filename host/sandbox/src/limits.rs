@@ -26,7 +26,7 @@ pub const COMPILE_TIME_A_MB: Duration = Duration::from_secs(5);
 /// Address space of the compiler process: its program, its stack and the heap of an ordinary component.
 pub const COMPILE_MEMORY: u64 = 1 << 30;
 /// Added to [`COMPILE_MEMORY`] per byte of a component: the intermediate and the machine code of all its functions.
-pub const COMPILE_MEMORY_A_BYTE: u64 = 64;
+pub const COMPILE_MEMORY_PER_BYTE: u64 = 64;
 /// Bytes kept of the stderr of a compiler process that died: a sentence for the operator.
 pub const COMPILER_WORDS: u64 = 4 << 10;
 /// Bytes of the manifest: a page of JSON, with room for a large configuration. It is stored once per revision.
@@ -136,7 +136,7 @@ pub fn compile_time(bytes: usize) -> Duration {
 /// Returns the address space of a process that compiles a component of this many bytes.
 pub(crate) fn compile_memory(bytes: usize) -> u64 {
     let bytes = u64::try_from(bytes).unwrap_or(u64::MAX);
-    COMPILE_MEMORY.saturating_add(bytes.saturating_mul(COMPILE_MEMORY_A_BYTE))
+    COMPILE_MEMORY.saturating_add(bytes.saturating_mul(COMPILE_MEMORY_PER_BYTE))
 }
 
 /// Limits as written in a manifest, or in a pipeline's ceiling. Sizes are bytes or text such as `"16MiB"`; the deadline

@@ -18,7 +18,7 @@ use super::Success;
 use tollgate_config::Pipeline;
 use tollgate_config::error::Failure;
 use tollgate_config::limits;
-use tollgate_engine::kafka::look::{self, Looker, Quiet};
+use tollgate_engine::kafka::look::{self, Quiet, ReadOnlyConsumer};
 use tollgate_engine::runtime::build;
 use tollgate_engine::sinks::postgres::connect;
 use tollgate_engine::status::{self, Status};
@@ -286,10 +286,10 @@ async fn halts(connection: &mut PgConnection, pipeline: &Pipeline) -> Result<Vec
 fn ends(pipeline: &Pipeline) -> Result<BTreeMap<i32, i64>, String> {
     let topic = &pipeline.source.topic;
     let at = &pipeline.source.brokers;
-    let consumer: Looker = look::config(pipeline)
+    let consumer: ReadOnlyConsumer = look::config(pipeline)
         .create_with_context(Quiet::default())
         .map_err(|error| format!("Kafka at {at}: {error}"))?;
-    let failed = |error: KafkaError| format!("Kafka at {at}: {}", look::trouble(&consumer, &error).why);
+    let failed = |error: KafkaError| format!("Kafka at {at}: {}", look::call_error(&consumer, &error).why);
     let metadata = consumer.fetch_metadata(Some(topic), limits::STATUS_CALL).map_err(failed)?;
     let found = metadata.topics().iter().find(|found| found.name() == topic && found.error().is_none());
     let Some(found) = found else { return Err(format!("topic {topic} does not exist")) };

@@ -1,7 +1,7 @@
 //! A lane: reads its position, takes a batch, and either completes steps 1 to 4 or aborts.
 
 use tollgate_protocol::position::{NextOffset, Offset};
-use tollgate_protocol::{Standing, concluded, standing};
+use tollgate_protocol::{RowStatus, concluded, row_status};
 
 use crate::guards::Guard;
 use crate::member;
@@ -103,13 +103,13 @@ fn asks_rows(next: &mut Next<'_>, member: usize) {
         (own.connected, own.in_doubt) = (true, false);
         let Some(owned) = own.owned.as_mut() else { return };
         let found = row.map(|row| (row.epoch.into(), NextOffset(row.next.into())));
-        match standing(owned.epoch.into(), NextOffset(owned.rows.into()), found) {
-            Standing::WentBack(_) => world.exit(member),
-            Standing::At(_) => {
+        match row_status(owned.epoch.into(), NextOffset(owned.rows.into()), found) {
+            RowStatus::WentBack(_) => world.exit(member),
+            RowStatus::At(_) => {
                 (owned.rows, owned.numbers.0, owned.plan) =
                     row.map_or_else(Default::default, |row| (row.next, row.number, row.plan));
             }
-            Standing::Fenced => world.is_anothers(member),
+            RowStatus::Fenced => world.is_anothers(member),
         }
     });
 }

@@ -1,10 +1,10 @@
 //! The state of both servers, the group and two members, and the invariants.
 //!
-//! There is one partition with two records, so one or two batches. Numbers that are only compared (generations,
+//! There is one partition with two records, so one or two batches. CommitNumbers that are only compared (generations,
 //! producers' epochs) are reused as soon as nobody holds them, which keeps the states finite and few.
 
 use tollgate_protocol::position::{CommitNumber, NextOffset};
-use tollgate_protocol::{Numbers, Position, Resume};
+use tollgate_protocol::{CommitNumbers, Position, Resume};
 
 /// The number of records in the partition.
 pub(crate) const RECORDS: usize = 2;
@@ -216,7 +216,7 @@ impl Owned {
 
     pub fn position(self) -> Position {
         let (rows, outputs) = (CommitNumber(self.numbers.0.into()), CommitNumber(self.numbers.1.into()));
-        Position { resume: self.resume(), numbers: Numbers { rows, outputs } }
+        Position { resume: self.resume(), numbers: CommitNumbers { rows, outputs } }
     }
 }
 

@@ -77,7 +77,7 @@ impl Contract {
         let policies = &self.policies;
         let oneofs =
             policies.unset_oneofs == UnsetOneofs::Reject || policies.unknown_variants != UnknownVariants::Allow;
-        self.mends()
+        self.has_fallbacks()
             || !self.skews.is_empty()
             || policies.unknown_fields == UnknownFields::Warn
             || self.plan.has_oneofs && oneofs

@@ -42,14 +42,16 @@ impl Contract {
     #[cold]
     fn look(&self, payload: &[u8], notes: &mut Notes) -> Result<(), Rejection> {
         let mut finds = Finds::default();
-        let mut fault = self.look_into(self.root(), payload, &mut finds).map_err(|fault| fault.into_rejection())?;
+        let mut fault =
+            self.examine_message(self.root(), payload, &mut finds).map_err(|fault| fault.into_rejection())?;
         if finds.split && (fault.is_some() || !finds.variants.is_empty()) {
             // Encoded again, the parts are merged, and unknown fields are kept.
             if let Ok(whole) = DynamicMessage::decode(self.message.clone(), payload) {
                 let whole = whole.encode_to_vec();
                 finds.variants.clear();
                 let mut again = Finds::default();
-                fault = self.look_into(self.root(), &whole, &mut again).map_err(|fault| fault.into_rejection())?;
+                fault =
+                    self.examine_message(self.root(), &whole, &mut again).map_err(|fault| fault.into_rejection())?;
                 finds.variants.extend(again.variants);
             }
         }
@@ -71,7 +73,7 @@ impl Contract {
 
     /// Examines a message and those below it. Returns the first oneof that is not allowed; fails only on bytes that the
     /// walk would have rejected.
-    fn look_into<'c>(
+    fn examine_message<'c>(
         &'c self,
         node: &'c Node,
         bytes: &[u8],
@@ -105,14 +107,14 @@ impl Contract {
             }
             entered.push(number);
             let Some(inner) = self.plan.nodes.get(field.target as usize) else { continue };
-            let found = self.look_into(inner, value.delimited()?, finds)?;
+            let found = self.examine_message(inner, value.delimited()?, finds)?;
             fault = fault.or_else(|| found.map(|found| locate(found, field, bytes, start)));
         }
         if node.is_entry {
             // A missing value of a map is an empty message.
             let value = node.fields.iter().find(|field| field.op == Op::Message && !entered.contains(&field.number));
             if let Some(inner) = value.and_then(|field| self.plan.nodes.get(field.target as usize)) {
-                let found = self.look_into(inner, &[], finds)?;
+                let found = self.examine_message(inner, &[], finds)?;
                 fault = fault.or(found);
             }
         }

@@ -109,7 +109,7 @@ fn unknown_enum_numbers_are_refused_kept_or_replaced() {
     expect(&contract, &[("until it is mended", nine.clone(), "unknown-enum currency")]);
     let mut out = Vec::new();
     let mut notes = Notes::new();
-    assert!(contract.mend(&nine, &mut out, &mut notes));
+    assert!(contract.apply_fallbacks(&nine, &mut out, &mut notes));
     let mut read = Fields::new();
     contract.check(&out, &mut read).unwrap();
     assert_eq!(read.get(Slot(0)), Value::Enum(-1));
@@ -119,7 +119,7 @@ fn unknown_enum_numbers_are_refused_kept_or_replaced() {
 fn mended(contract: &Contract, payload: &[u8]) -> (Option<Vec<u8>>, String) {
     let mut out = Vec::new();
     let mut notes = Notes::new();
-    let done = contract.mend(payload, &mut out, &mut notes);
+    let done = contract.apply_fallbacks(payload, &mut out, &mut notes);
     let told: Vec<String> =
         notes.take_replaced().iter().map(|replaced| format!("{}={}", replaced.field, replaced.was)).collect();
     (done.then_some(out), told.join(","))
@@ -180,7 +180,7 @@ fn a_fallback_reaches_every_place_and_leaves_the_rest_alone() {
     }
     let not_named = [int(8, 9), int(5, 1)].concat();
     expect(&contract, &[("an enum that is not named", not_named, "unknown-enum other")]);
-    assert!(!payment(Policies::default(), &[]).mends());
+    assert!(!payment(Policies::default(), &[]).has_fallbacks());
 }
 
 #[test]
@@ -196,7 +196,7 @@ fn a_fallback_stands_for_unknown_names_of_json() {
     assert_eq!(told, ["by_name=GOLD", "currencies=?", "currency=CURRENCY_XAU", "method.cash.currency=SILVER"]);
     // The number must still be fixed, like any other.
     let mut whole = Vec::new();
-    assert!(contract.mend(&out, &mut whole, &mut notes));
+    assert!(contract.apply_fallbacks(&out, &mut whole, &mut notes));
     contract.check(&whole, &mut Fields::new()).unwrap();
     let shown: serde_json::Value = serde_json::from_str(&contract.to_json(&whole).unwrap()).unwrap();
     assert_eq!(shown["currencies"], serde_json::json!(["CURRENCY_EUR", "CURRENCY_EUR"]));

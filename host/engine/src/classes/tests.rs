@@ -112,7 +112,7 @@ fn decides(code: &str) -> Option<&'static str> {
 #[test]
 fn every_sqlstate_means_what_it_should() {
     for (code, meaning) in SAID {
-        assert_eq!(sqlstate(Said { code, ..Said::default() }), *meaning, "{code}");
+        assert_eq!(sqlstate(ErrorInfo { code, ..ErrorInfo::default() }), *meaning, "{code}");
     }
 }
 
@@ -144,7 +144,7 @@ const CASES_SAID: &[(&str, &str, &str, Meaning)] = &[
 fn what_shares_its_sqlstate_is_told_apart() {
     for (code, routine, context, meaning) in CASES_SAID {
         let said =
-            Said { code, routine: Some(routine), context: Some(context).filter(|text| !text.is_empty()).copied() };
+            ErrorInfo { code, routine: Some(routine), context: Some(context).filter(|text| !text.is_empty()).copied() };
         assert_eq!(sqlstate(said), *meaning, "{said:?}");
     }
 }

@@ -94,7 +94,7 @@ pub fn consumer(pipeline: &Pipeline) -> ClientConfig {
         .set("fetch.wait.max.ms", "20")
         .set("fetch.queue.backoff.ms", "5")
         .set("queued.min.messages", "20000");
-    let Ahead { queue, response } = Ahead::of(pipeline);
+    let Prefetch { queue, response } = Prefetch::of(pipeline);
     config.set("queued.max.messages.kbytes", (queue / 1000).to_string()).set("fetch.max.bytes", response.to_string());
     if let Some(id) = &source.group_instance_id {
         config.set("group.instance.id", id);
@@ -106,7 +106,7 @@ pub fn consumer(pipeline: &Pipeline) -> ClientConfig {
 /// fetches while the queue is not full, so one response per broker comes on top. A partly delivered response stays in
 /// memory as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ahead {
+pub struct Prefetch {
     /// `queued.max.messages.kbytes`; librdkafka counts a kilobyte as 1,000.
     pub queue: usize,
     /// `fetch.max.bytes`: the limit of one broker's response, compressed as stored. Kafka exceeds it for a single
@@ -114,14 +114,14 @@ pub struct Ahead {
     pub response: usize,
 }
 
-impl Ahead {
+impl Prefetch {
     /// Returns a quarter of the backlog's limit, within useful bounds.
-    pub fn of(pipeline: &Pipeline) -> Ahead {
+    pub fn of(pipeline: &Pipeline) -> Prefetch {
         let queue = (pipeline.backpressure.max_bytes / 4).clamp(limits::AHEAD_MIN, limits::AHEAD_MAX);
         // librdkafka rejects a limit below the configured maximum size of a record.
         let record = pipeline.source.extra.get("message.max.bytes").and_then(|bytes| bytes.parse().ok());
         let response = (queue / 4).max(limits::AHEAD_MIN).max(record.unwrap_or_default());
-        Ahead { queue, response }
+        Prefetch { queue, response }
     }
 }
 

@@ -39,7 +39,7 @@ impl ClientContext for Quiet {
 
 impl ConsumerContext for Quiet {}
 
-pub type Looker = BaseConsumer<Quiet>;
+pub type ReadOnlyConsumer = BaseConsumer<Quiet>;
 
 /// Returns settings that read only committed records, as the engine does.
 pub fn config(pipeline: &Pipeline) -> ClientConfig {
@@ -54,7 +54,7 @@ pub fn config(pipeline: &Pipeline) -> ClientConfig {
 }
 
 /// The cause of a failed call.
-pub struct Trouble {
+pub struct CallError {
     /// The code if the broker rejected us, as opposed to being unavailable.
     pub refused: Option<RDKafkaErrorCode>,
     /// librdkafka's own message, if it has one.
@@ -62,14 +62,14 @@ pub struct Trouble {
 }
 
 /// Returns the cause of an error; call it right after the failed call.
-pub fn trouble(consumer: &Looker, error: &KafkaError) -> Trouble {
+pub fn call_error(consumer: &ReadOnlyConsumer, error: &KafkaError) -> CallError {
     // Log lines also arrive only while polling.
     let refused = refusal(consumer, error);
     let complaint = consumer.context().complaint.lock().ok().and_then(|complaint| complaint.clone());
-    Trouble { refused, why: complaint.unwrap_or_else(|| error.to_string()) }
+    CallError { refused, why: complaint.unwrap_or_else(|| error.to_string()) }
 }
 
-fn refusal(consumer: &Looker, error: &KafkaError) -> Option<RDKafkaErrorCode> {
+fn refusal(consumer: &ReadOnlyConsumer, error: &KafkaError) -> Option<RDKafkaErrorCode> {
     let refused = |code: &RDKafkaErrorCode| matches!(classes::kafka_code(*code), Meaning::Login | Meaning::Fatal);
     if let Some(code) = error.rdkafka_error_code().filter(refused) {
         return Some(code);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tollgate_sandbox::RunError;
 
-use super::{Carried, Error, Lane};
+use super::{Current, Error, Lane};
 use crate::brakes::halt::code;
 use crate::brakes::sink::{Sink, State};
 use crate::classes::Meaning;
@@ -43,7 +43,7 @@ impl Lane {
         &mut self,
         error: Error,
         size: usize,
-        carried: &mut Carried<'_>,
+        current: &mut Current<'_>,
         pace: &mut Pace,
     ) -> Result<(), Error> {
         match (&error, error.class()) {
@@ -52,15 +52,15 @@ impl Lane {
                 return Ok(());
             }
             (Error::Paused(_), _) => {
-                self.stand_still(carried);
+                self.stand_still(current);
                 return Ok(());
             }
             // The process must not end: another type's chain may be healthy, and a swap can deploy a fixed transform.
             (Error::Sandbox(broken @ RunError::Revision { .. }), _) => {
                 let reason = format!("{broken}; deploy a fixed transform, or run `tollgate resume` to try again");
-                return self.broken(reason, size, carried, pace);
+                return self.broken(reason, size, current, pace);
             }
-            (Error::Sandbox(interrupted), _) if carried.overdue.count(interrupted).is_some() => {
+            (Error::Sandbox(interrupted), _) if current.overdue.count(interrupted).is_some() => {
                 self.metrics.retry();
                 tracing::warn!(lane = self.number, "{interrupted}; retrying");
                 return Ok(());
@@ -70,28 +70,28 @@ impl Lane {
                 return Ok(());
             }
             (Error::Kafka(kafka::Error::NoPartition { mark, topic }), _)
-                if carried.tried >= self.pipeline.retry.max_retries =>
+                if current.tried >= self.pipeline.retry.max_retries =>
             {
-                let halt = self.no_partition(carried.batch.records[*mark].partition, topic);
-                return self.failed(halt, size, carried, pace);
+                let halt = self.no_partition(current.batch.records[*mark].partition, topic);
+                return self.failed(halt, size, current, pace);
             }
             (_, Class::Fatal) => return Err(error),
             // Try fewer records at a time, in the end one event.
-            (Error::Together(_), _) if size > 1 => {
+            (Error::Indivisible(_), _) if size > 1 => {
                 *pace = Pace { most: size / 2, ..Pace::new(self.brakes.backoff()) };
             }
             (Error::Late(_), _) if size > 1 => pace.most = size / 2,
             (Error::Postgres(slow), _) if size > 1 && connect::timed_out(slow) => pace.most = size / 2,
-            (_, Class::Poison) if carried.tried >= self.pipeline.retry.max_retries => {
-                return self.unexplained(&error, size, carried, pace);
+            (_, Class::Poison) if current.tried >= self.pipeline.retry.max_retries => {
+                return self.unexplained(&error, size, current, pace);
             }
-            (_, Class::Poison | Class::Unknown) => carried.tried = carried.tried.saturating_add(1),
+            (_, Class::Poison | Class::Unknown) => current.tried = current.tried.saturating_add(1),
             (_, Class::Transient) => {}
         }
         if let Some((Sink::Kafka, Meaning::Outage)) = error.server_error()
-            && let Some(found) = self.doubt(&error, size, carried, pace)
+            && let Some(found) = self.investigate(&error, size, current, pace)
         {
-            return self.failed(found, size, carried, pace);
+            return self.failed(found, size, current, pace);
         }
         self.metrics.retry();
         self.lifecycle.trouble("lane", &error.to_string());
@@ -121,22 +121,22 @@ impl Lane {
         &mut self,
         error: &Error,
         size: usize,
-        carried: &mut Carried<'_>,
+        current: &mut Current<'_>,
         pace: &mut Pace,
     ) -> Result<(), Error> {
         if size > 1 {
             *pace = Pace { most: size / 2, ..Pace::new(self.brakes.backoff()) };
             return Ok(());
         }
-        let first = self.select(carried.batch).first().map(|index| &carried.batch.records[*index]);
+        let first = self.select(current.batch).first().map(|index| &current.batch.records[*index]);
         let Some(Record { partition, .. }) = first else { return Ok(()) };
-        let refused = carried.tried.saturating_add(1);
+        let refused = current.tried.saturating_add(1);
         let message = format!(
             "an event was rejected {refused} times, but accepted when it was tried alone: {error}; look at the table's triggers"
         );
         let halt = self.halt(*partition, code::REFUSAL_UNEXPLAINED, message);
-        carried.tried = 0;
-        self.failed(halt, size, carried, pace)
+        current.tried = 0;
+        self.failed(halt, size, current, pace)
     }
 
     fn no_partition(&self, partition: Partition, topic: &str) -> Error {
@@ -161,12 +161,12 @@ impl Lane {
     }
 
     /// Pauses the pipeline for a transform that fails independently of any event.
-    fn broken(&mut self, reason: String, size: usize, carried: &mut Carried<'_>, pace: &mut Pace) -> Result<(), Error> {
+    fn broken(&mut self, reason: String, size: usize, current: &mut Current<'_>, pace: &mut Pace) -> Result<(), Error> {
         let pause = halts::Pause { code: halts::BROKEN.to_owned(), event: None, reason };
-        match self.hold(carried, pause) {
-            Err(Error::Paused(_)) => self.stand_still(carried),
+        match self.pause(current, pause) {
+            Err(Error::Paused(_)) => self.stand_still(current),
             // The pause could not be stored. The batch will meet the same trap again and then retry storing it.
-            Err(error) => return self.failed(error, size, carried, pace),
+            Err(error) => return self.failed(error, size, current, pace),
             Ok(()) => {}
         }
         Ok(())
@@ -174,10 +174,10 @@ impl Lane {
 
     /// Waits for the end of a pause. Unless one side is ahead, nothing of this batch is visible, so the next revision
     /// may decide it.
-    fn stand_still(&mut self, carried: &mut Carried<'_>) {
+    fn stand_still(&mut self, current: &mut Current<'_>) {
         self.wait(limits::PAUSE_LOOK);
         if self.level() {
-            (carried.revision, carried.time) = (self.revision.load_full(), super::now());
+            (current.revision, current.time) = (self.revision.load_full(), super::now());
         }
     }
 

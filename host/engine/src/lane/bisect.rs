@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::transaction::apply_rows;
 use super::wait::{BEGIN, execute, patient};
-use super::{Carried, Error, Lane};
+use super::{Current, Error, Lane};
 use crate::hazards::{Place, hazards};
 use crate::position::Partition;
 use crate::progress::store;
@@ -76,8 +76,8 @@ impl Lane {
     /// Returns whether to search for the rows that PostgreSQL rejected with this error. The search begins immediately
     /// if the data is at fault. It begins after `max_retries` more attempts if the server may be at fault, or if the
     /// configuration says that time may help.
-    pub(super) fn searches(&self, carried: &Carried<'_>, error: &Error) -> bool {
-        let tried = carried.tried >= self.pipeline.retry.max_retries;
+    pub(super) fn searches(&self, current: &Current<'_>, error: &Error) -> bool {
+        let tried = current.tried >= self.pipeline.retry.max_retries;
         matches!(error, Error::Postgres(_))
             && match error.class() {
                 Class::Poison => tried || self.window(error).is_none(),
@@ -99,37 +99,37 @@ impl Lane {
 
     /// Finds the events whose rows PostgreSQL rejects, in a transaction that is always rolled back.
     /// Returns how many it found.
-    pub(super) fn bisect(&mut self, carried: &Carried<'_>) -> Result<usize, Error> {
-        let found = self.search(carried);
+    pub(super) fn bisect(&mut self, current: &Current<'_>) -> Result<usize, Error> {
+        let found = self.search(current);
         if let Err(error) = &found {
             // The scratch transaction must not outlive this: the next BEGIN would continue inside it.
-            if matches!(error, Error::Silent) {
+            if matches!(error, Error::Timeout) {
                 self.connection = None;
             }
-            self.give_up();
+            self.abort_both();
         }
         found
     }
 
-    fn search(&mut self, carried: &Carried<'_>) -> Result<usize, Error> {
+    fn search(&mut self, current: &Current<'_>) -> Result<usize, Error> {
         // The batch was dropped, and so was the connection if it broke.
         self.resync()?;
         let candidates: Vec<usize> = (0..self.decided.decisions.len())
             .filter(|index| self.decided.decisions[*index].verdict.has_effects())
             .collect();
         self.scratch(BEGIN)?;
-        self.lock(carried)?;
+        self.lock(current)?;
         hazards().pass(Place::Searching);
         let (mut halving, mut found) = (Halving::new(candidates), 0);
         while let Some(part) = halving.next() {
             self.scratch("SAVEPOINT part")?;
-            let Err(refusal) = self.probe(carried, &part.things) else {
+            let Err(refusal) = self.probe(current, &part.things) else {
                 // Keep the accepted part: a row may be rejected only because of an earlier row.
                 self.scratch("RELEASE SAVEPOINT part")?;
                 halving.taken(&part);
                 continue;
             };
-            if !self.searches(carried, &refusal) {
+            if !self.searches(current, &refusal) {
                 return Err(refusal);
             }
             self.scratch("ROLLBACK TO SAVEPOINT part")?;
@@ -137,14 +137,14 @@ impl Lane {
                 if self.lacking(&refusal)?.is_some() {
                     return Err(refusal);
                 }
-                let reason = refused(&refusal, carried.tried);
+                let reason = refused(&refusal, current.tried);
                 tracing::warn!(error = %refusal, "PostgreSQL rejected the row of an event");
                 self.decided.decisions[single].verdict = Verdict::Dead(reason);
                 found += 1;
             }
         }
         self.scratch("ROLLBACK")?;
-        self.write_rows(carried);
+        self.write_rows(current);
         Ok(found)
     }
 
@@ -154,21 +154,21 @@ impl Lane {
     }
 
     /// Locks the progress rows, so that a takeover can find the scratch transaction, which locks rows of the table.
-    fn lock(&mut self, carried: &Carried<'_>) -> Result<(), Error> {
+    fn lock(&mut self, current: &Current<'_>) -> Result<(), Error> {
         let Some(connection) = self.connection.as_mut() else { return Err(Error::Guard) };
-        let records = self.decided.decisions.iter().map(|decision| carried.batch.records[decision.record].partition);
+        let records = self.decided.decisions.iter().map(|decision| current.batch.records[decision.record].partition);
         let partitions: Vec<Partition> = records.collect::<BTreeSet<_>>().into_iter().collect();
         let owner = &self.owner;
         patient(&self.runtime, async { Ok(store::lock(connection, owner, &partitions).await?) })
     }
 
-    fn probe(&mut self, carried: &Carried<'_>, part: &[usize]) -> Result<(), Error> {
+    fn probe(&mut self, current: &Current<'_>, part: &[usize]) -> Result<(), Error> {
         let records: BTreeSet<usize> = part.iter().map(|index| self.decided.decisions[*index].record).collect();
         let coordinates: BTreeSet<_> = records
             .iter()
-            .map(|index| (carried.batch.records[*index].partition, carried.batch.records[*index].offset))
+            .map(|index| (current.batch.records[*index].partition, current.batch.records[*index].offset))
             .collect();
-        self.decided.rows(&self.gate, &carried.revision, carried.batch(&[]), |record| {
+        self.decided.rows(&self.gate, &current.revision, current.batch(&[]), |record| {
             coordinates.contains(&(record.partition, record.offset))
         });
         let Some(connection) = self.connection.as_mut() else { return Err(Error::Guard) };

@@ -10,12 +10,12 @@ use super::produce::Produce;
 use super::tokens::tokens;
 use super::transaction::{Participant as _, Processed, Progress, Rows, Scope};
 use super::wait::{BEGIN, execute, patient};
-use super::{Carried, Error, Lane, Said, redo, schemas};
+use super::{Current, Error, Lane, LaneEvent, redo, schemas};
 use crate::hazards::{Place, hazards};
 use crate::kafka::client;
 use crate::lifecycle::Lifecycle;
 use crate::position::Partition;
-use crate::progress::{Group, Halt, Resume, Standing, concluded, standing, store};
+use crate::progress::{Group, Halt, Resume, RowStatus, concluded, row_status, store};
 use crate::sinks::kafka::{self, Producers, Sizes};
 use crate::sinks::postgres::connect;
 use crate::source::advice;
@@ -33,7 +33,7 @@ impl Lane {
             self.connection = Some(patient(&self.runtime, open)?);
         }
         if self.rows_in_doubt {
-            if let Err(error) = self.ask_rows() {
+            if let Err(error) = self.read_positions() {
                 // The connection itself may be broken, so the next attempt opens a new one.
                 self.connection = None;
                 return Err(error);
@@ -41,21 +41,21 @@ impl Lane {
             self.rows_in_doubt = false;
         }
         if self.producers.is_none() {
-            self.ask_outputs()?;
+            self.read_outputs()?;
         }
-        self.ask_plans()
+        self.read_plans()
     }
 
     /// Reads D of each partition, after waiting for any commit of ours that is still in progress.
-    fn ask_rows(&mut self) -> Result<(), Error> {
+    fn read_positions(&mut self) -> Result<(), Error> {
         for partition in self.partitions.keys().copied().collect::<Vec<_>>() {
-            self.ask_row(partition)?;
+            self.read_position(partition)?;
         }
         Ok(())
     }
 
     /// Reads D of one partition. A partition that another member owns by now is released.
-    fn ask_row(&mut self, partition: Partition) -> Result<(), Error> {
+    fn read_position(&mut self, partition: Partition) -> Result<(), Error> {
         let (Some(connection), Some(owned)) = (self.connection.as_mut(), self.partitions.get_mut(&partition)) else {
             return Ok(());
         };
@@ -63,8 +63,8 @@ impl Lane {
         let asked = async { Ok(store::settled(connection, owner, partition).await?) };
         let found = patient(&self.runtime, asked)?;
         let at = owned.resume.rows;
-        match standing(owned.epoch, at, found.as_ref().map(|found| (found.epoch, found.row.next))) {
-            Standing::At(next) => {
+        match row_status(owned.epoch, at, found.as_ref().map(|found| (found.epoch, found.row.next))) {
+            RowStatus::At(next) => {
                 owned.resume.rows = next;
                 owned.numbers.rows = found.map_or(owned.numbers.rows, |found| found.row.number);
                 // Without a Kafka transaction, outputs are acknowledged before the row moves.
@@ -73,17 +73,17 @@ impl Lane {
                     owned.numbers.outputs = owned.numbers.rows;
                 }
             }
-            Standing::WentBack(next) => {
+            RowStatus::WentBack(next) => {
                 return Err(Error::Fatal(format!(
                     "PostgreSQL has lost commits: partition {partition} went back from {at} to {next}; restart to repeat them \
                      from the topic"
                 )));
             }
-            Standing::Fenced => {
+            RowStatus::Fenced => {
                 tracing::warn!(%partition, "another member has taken the partition over");
                 let assignment = owned.assignment;
                 self.partitions.remove(&partition);
-                if self.intake.said.send(Said::Fenced { partition, assignment }).is_err() {
+                if self.intake.events.send(LaneEvent::Fenced { partition, assignment }).is_err() {
                     tracing::debug!("the poll thread has ended");
                 }
             }
@@ -92,7 +92,7 @@ impl Lane {
     }
 
     /// Creates a new producer, which ends the old one's transaction either way, then reads K of each partition.
-    pub(super) fn ask_outputs(&mut self) -> Result<(), Error> {
+    pub(super) fn read_outputs(&mut self) -> Result<(), Error> {
         let batch = if self.alone { 1 } else { self.sizes.batch };
         let (slot, number) =
             (self.lifecycle.slot().unwrap_or_default(), i32::try_from(self.number).unwrap_or_default());
@@ -105,7 +105,7 @@ impl Lane {
             let topic = &self.pipeline.source.topic;
             let groups = client::committed(&self.consumer, topic, asked.iter().copied(), limits::BROKER_PATIENCE)?;
             for partition in asked {
-                self.conclude(partition, groups.get(&partition))?;
+                self.resolve_outputs(partition, groups.get(&partition))?;
             }
         }
         self.producers = Some(producers);
@@ -114,9 +114,9 @@ impl Lane {
 
     /// Takes K of a partition as the position of its outputs. An offset that we did not write may be a successor's, so
     /// the row is read before the offset is attributed to a foreign client.
-    fn conclude(&mut self, partition: Partition, group: Option<&Group>) -> Result<(), Error> {
+    fn resolve_outputs(&mut self, partition: Partition, group: Option<&Group>) -> Result<(), Error> {
         if self.concluded(partition, group).is_err() {
-            self.ask_row(partition)?;
+            self.read_position(partition)?;
         }
         let epoch = self.partitions.get(&partition).map(|owned| owned.epoch).unwrap_or_default();
         self.concluded(partition, group)
@@ -132,7 +132,7 @@ impl Lane {
 
     /// Makes one attempt at what is left of a batch.
     #[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are passed on")]
-    pub(super) fn settle(&mut self, carried: &Carried<'_>, work: &[usize]) -> Result<(), Error> {
+    pub(super) fn settle(&mut self, current: &Current<'_>, work: &[usize]) -> Result<(), Error> {
         if work.is_empty() {
             return Ok(());
         }
@@ -143,32 +143,32 @@ impl Lane {
         let group = self.group()?;
         // I16: records with a stored redo plan are not decided again.
         let (again, fresh) =
-            work.iter().partition::<Vec<usize>, _>(|index| self.planned(&carried.batch.records[**index]));
-        self.decide(carried, &fresh)?;
+            work.iter().partition::<Vec<usize>, _>(|index| self.planned(&current.batch.records[**index]));
+        self.decide(current, &fresh)?;
         self.metrics.stage("decide", began.elapsed());
-        let moves = self.moves(carried, work, again);
+        let moves = self.moves(current, work, again);
         loop {
-            self.takes_all(carried)?;
-            self.within_limit(carried)?;
-            let Err(error) = self.commit(carried, &moves, &group) else { break };
-            self.lacks_nothing(carried, &error)?;
+            self.takes_all(current)?;
+            self.within_limit(current)?;
+            let Err(error) = self.commit(current, &moves, &group) else { break };
+            self.lacks_nothing(current, &error)?;
             match error {
-                error if self.searches(carried, &error) => {
+                error if self.searches(current, &error) => {
                     // The batch is undone on both sides; find the rows that PostgreSQL rejected and decide the batch
                     // again.
-                    let found = match self.bisect(carried) {
+                    let found = match self.bisect(current) {
                         Ok(found) => found,
                         Err(error) => {
-                            self.lacks_nothing(carried, &error)?;
+                            self.lacks_nothing(current, &error)?;
                             return Err(error);
                         }
                     };
                     if found == 0 {
-                        return Err(Error::Together(error.to_string()));
+                        return Err(Error::Indivisible(error.to_string()));
                     }
                 }
                 Error::Kafka(error @ (kafka::Error::Records(_) | kafka::Error::Set { .. })) => {
-                    self.refused(carried, error)?;
+                    self.refused(current, error)?;
                 }
                 error => return Err(error),
             }
@@ -200,11 +200,11 @@ impl Lane {
     }
 
     /// Decides these records, after reading what the decisions depend on.
-    fn decide(&mut self, carried: &Carried<'_>, work: &[usize]) -> Result<(), Error> {
-        let overdue = carried.overdue.by_partition(self.pipeline.retry.max_retries);
+    fn decide(&mut self, current: &Current<'_>, work: &[usize]) -> Result<(), Error> {
+        let overdue = current.overdue.by_partition(self.pipeline.retry.max_retries);
         let mut known = Known { overdue, ..Known::default() };
         hazards().pass(Place::Sandbox);
-        while let Err(error) = self.decided.decide(&self.gate, &carried.revision, carried.batch(work), &known) {
+        while let Err(error) = self.decided.decide(&self.gate, &current.revision, current.batch(work), &known) {
             match error {
                 tollgate_decide::Error::Missing(ids) => {
                     schemas::read(self.schemas.as_deref(), ids, &mut known.schemas)?
@@ -213,25 +213,25 @@ impl Lane {
             }
         }
         let Some(connection) = self.connection.as_mut() else { return Err(Error::Guard) };
-        let scope = Scope { gate: &self.gate, carried, partitions: &self.partitions };
+        let scope = Scope { gate: &self.gate, current, partitions: &self.partitions };
         let processed = Processed { metrics: &self.metrics };
         let read = patient(&self.runtime, processed.load(connection, scope, &self.decided, &mut known));
         read.inspect_err(|_| self.rows_in_doubt = true)?;
         processed.contribute(scope, &known, &mut self.decided);
-        self.write_rows(carried);
+        self.write_rows(current);
         Ok(())
     }
 
-    pub(super) fn write_rows(&mut self, carried: &Carried<'_>) {
-        let scope = Scope { gate: &self.gate, carried, partitions: &self.partitions };
+    pub(super) fn write_rows(&mut self, current: &Current<'_>) {
+        let scope = Scope { gate: &self.gate, current, partitions: &self.partitions };
         Rows { metrics: &self.metrics }.contribute(scope, &Known::default(), &mut self.decided);
     }
 
-    fn moves(&self, carried: &Carried<'_>, work: &[usize], again: Vec<usize>) -> CommitPlan {
+    fn moves(&self, current: &Current<'_>, work: &[usize], again: Vec<usize>) -> CommitPlan {
         let mut moves = CommitPlan { rows: Vec::new(), outputs: Vec::new(), again };
-        for (partition, records) in by_partition(carried.batch, work) {
+        for (partition, records) in by_partition(current.batch, work) {
             let (Some(owned), Some(last)) = (self.partitions.get(&partition), records.last()) else { continue };
-            let last = carried.batch.records[*last].offset;
+            let last = current.batch.records[*last].offset;
             let (number, hi) = (owned.position().number(last), last.next());
             let step = |lo| store::Step { partition, epoch: owned.epoch, lo, hi, number };
             let Resume { rows, outputs } = owned.resume;
@@ -248,30 +248,30 @@ impl Lane {
     /// Runs steps 1 to 4. After an error both transactions are dropped, and both sides are in doubt.
     fn commit(
         &mut self,
-        carried: &Carried<'_>,
+        current: &Current<'_>,
         moves: &CommitPlan,
         group: &Option<Arc<ConsumerGroupMetadata>>,
     ) -> Result<(), Error> {
-        let done = self.steps(carried, moves, group);
+        let done = self.steps(current, moves, group);
         if let Err(error) = &done {
-            if matches!(error, Error::Silent) {
+            if matches!(error, Error::Timeout) {
                 // The reply of the timed-out statement may still arrive, so the connection cannot be used for anything
                 // else.
                 self.connection = None;
             }
-            self.give_up();
+            self.abort_both();
         }
         done
     }
 
     fn steps(
         &mut self,
-        carried: &Carried<'_>,
+        current: &Current<'_>,
         moves: &CommitPlan,
         group: &Option<Arc<ConsumerGroupMetadata>>,
     ) -> Result<(), Error> {
         let began = Instant::now();
-        redo::begin(&mut self.plans, carried, moves, group.is_some());
+        redo::begin(&mut self.plans, current, moves, group.is_some());
         let (Some(producers), Some(connection)) = (self.producers.as_mut(), self.connection.as_mut()) else {
             return Err(Error::Guard);
         };
@@ -279,7 +279,7 @@ impl Lane {
         let transactional = group.is_some() && !hazards().no_transaction;
         let (kafka, mut outputs) = (!moves.outputs.is_empty(), 0);
         let opened = Instant::now();
-        let scope = Scope { gate: &self.gate, carried, partitions: &self.partitions };
+        let scope = Scope { gate: &self.gate, current, partitions: &self.partitions };
         // Step 1. librdkafka sends from its own threads while PostgreSQL works.
         if kafka {
             if transactional {
@@ -343,7 +343,7 @@ impl Lane {
     }
 
     /// Rolls back and aborts as far as the two servers can be reached; `resync` handles the rest.
-    pub(super) fn give_up(&mut self) {
+    pub(super) fn abort_both(&mut self) {
         self.rows_in_doubt = true;
         if let Some(connection) = self.connection.as_mut()
             && patient(&self.runtime, execute(connection, "ROLLBACK")).is_err()

@@ -20,7 +20,7 @@ pub enum Error {
     Postgres(#[source] sqlx::Error),
     /// The server did not respond in time. The connection is dropped, and the outcome of the statement is unknown.
     #[error("postgres: no answer within {} s", limits::STATEMENT_PATIENCE.as_secs())]
-    Silent,
+    Timeout,
     #[error("kafka: {0}")]
     Kafka(#[from] kafka::Error),
     #[error("kafka: {0}")]
@@ -31,7 +31,7 @@ pub enum Error {
     Registry(SchemaError),
     /// PostgreSQL rejects a batch but accepts its rows one by one.
     #[error("postgres rejects a batch but accepts its rows one by one: {0}")]
-    Together(String),
+    Indivisible(String),
     /// A progress row did not match: it has another owner, or the reply to a commit of ours was lost.
     #[error("a progress row is not in the state in which this lane left it")]
     Guard,
@@ -60,7 +60,7 @@ impl Error {
             return meaning.class();
         }
         match self {
-            Error::Together(_) => Class::Poison,
+            Error::Indivisible(_) => Class::Poison,
             Error::Sandbox(error) => match error.class() {
                 tollgate_sandbox::Class::Poison => Class::Poison,
                 tollgate_sandbox::Class::Transient => Class::Transient,
@@ -69,7 +69,7 @@ impl Error {
             Error::Registry(error) => error.class(),
             Error::Fatal(_) => Class::Fatal,
             Error::Postgres(_)
-            | Error::Silent
+            | Error::Timeout
             | Error::Kafka(_)
             | Error::Client(_)
             | Error::Guard
@@ -95,12 +95,12 @@ impl Error {
     pub(super) fn server_error(&self) -> Option<(Sink, Meaning)> {
         Some(match self {
             Error::Postgres(error) => (Sink::Postgres, connect::meaning(error)),
-            Error::Silent => (Sink::Postgres, Meaning::Outage),
+            Error::Timeout => (Sink::Postgres, Meaning::Outage),
             Error::Kafka(error) => (Sink::Kafka, error.meaning()),
             Error::Client(error) => (Sink::Kafka, classes::kafka(error)),
             Error::Sandbox(_)
             | Error::Registry(_)
-            | Error::Together(_)
+            | Error::Indivisible(_)
             | Error::Guard
             | Error::Repeated
             | Error::NotAMember

@@ -33,7 +33,7 @@ impl Lane {
             hazards().pass(Place::Establishing);
             let done = done.and_then(|()| producer.commit());
             if let Err(error) = done {
-                self.give_up();
+                self.abort_both();
                 return Err(error.into());
             }
             producers.next();

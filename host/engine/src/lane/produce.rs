@@ -8,7 +8,7 @@ use tollgate_contract::Fields;
 use tollgate_contract::frame::SchemaId;
 
 use super::transaction::Scope;
-use super::{Carried, Error};
+use super::{Current, Error};
 use crate::kafka::headers;
 use crate::position::Partition;
 use crate::progress::plan::{self, Plan, Writer};
@@ -52,7 +52,7 @@ impl<'a> Produce<'a> {
     /// redo plan holds.
     pub(super) fn all(&mut self, decided: &Decided, again: &[usize]) -> Result<(), Error> {
         for decision in &decided.decisions {
-            let record = &self.scope.carried.batch.records[decision.record];
+            let record = &self.scope.current.batch.records[decision.record];
             let owned = self.scope.partitions.get(&record.partition);
             if !owned.is_some_and(|owned| owned.resume.outputs.lacks(record.offset)) {
                 continue;
@@ -66,7 +66,7 @@ impl<'a> Produce<'a> {
             }
         }
         for &index in again {
-            let partition = self.scope.carried.batch.records[index].partition;
+            let partition = self.scope.current.batch.records[index].partition;
             if let Some(plan) = self.scope.partitions.get(&partition).and_then(|owned| owned.plan.as_ref()) {
                 self.again(plan, index)?;
             }
@@ -76,7 +76,7 @@ impl<'a> Produce<'a> {
 
     /// Produces again what was decided for a record, from its redo plan.
     fn again(&self, plan: &Plan, index: usize) -> Result<(), Error> {
-        let record = &self.scope.carried.batch.records[index];
+        let record = &self.scope.current.batch.records[index];
         for (letter, headers) in plan.letters(self.source(record)) {
             let list = self.list(record, &headers, plan.digest());
             self.producer.send(index, letter, self.timestamp(record, &headers), list)?;
@@ -89,29 +89,29 @@ impl<'a> Produce<'a> {
         if let Some(plan) = self.plans.get_mut(&record.partition) {
             plan.note(source, &letter, headers);
         }
-        let list = self.list(record, headers, &self.scope.carried.revision.digest);
+        let list = self.list(record, headers, &self.scope.current.revision.digest);
         Ok(self.producer.send(self.mark, letter, self.timestamp(record, headers), list)?)
     }
 
     /// Returns an output's timestamp: its source's, unless that is in the future, which a broker would reject. A dead
     /// letter has the time at which it is written, so that the topic's retention counts from then.
     fn timestamp(&self, record: &Record, headers: &Headers<'_>) -> Option<i64> {
-        (headers.origin && record.timestamp >= 0).then(|| record.timestamp.min(self.scope.carried.time))
+        (headers.origin && record.timestamp >= 0).then(|| record.timestamp.min(self.scope.current.time))
     }
 
     fn source(&self, record: &Record) -> plan::Source<'a> {
-        let batch = self.scope.carried.batch;
+        let batch = self.scope.current.batch;
         plan::Source { offset: record.offset, key: batch.key(record), value: batch.value(record) }
     }
 
     fn list(&self, record: &Record, given: &Headers<'_>, digest: &str) -> OwnedHeaders {
-        list(self.scope.carried.batch, record, given, &self.scope.gate.pipeline.source.topic, digest)
+        list(self.scope.current.batch, record, given, &self.scope.gate.pipeline.source.topic, digest)
     }
 
     fn outputs(&mut self, decided: &Decided, decision: &Decision, record: &Record) -> Result<(), Error> {
         // An event with outputs has a type.
         let Some(kind) = decision.kind else { return Ok(()) };
-        let Scope { gate, carried: Carried { batch, revision, time, .. }, .. } = self.scope;
+        let Scope { gate, current: Current { batch, revision, time, .. }, .. } = self.scope;
         let entry = Entry { gate, revision, batch, record, time: *time, kind };
         for output in decided.outputs(entry, decision) {
             // This was checked when the rows were written: by now the event of an output that cannot be resolved is a
@@ -132,7 +132,7 @@ impl<'a> Produce<'a> {
             let letter = NewRecord { topic, partition: partition(to, record), key, value: output.payload };
             let mut headers = headers(entry, decided.passed(gate, decision), &output);
             if let Some(notice) = &decision.notice {
-                notice.tell(&mut headers);
+                notice.add_headers(&mut headers);
             }
             self.send(record, letter, &headers)?;
             self.outputs += 1;
@@ -142,7 +142,7 @@ impl<'a> Produce<'a> {
 
     fn tombstone(&mut self, decided: &Decided, decision: &Decision, record: &Record) -> Result<(), Error> {
         let Some(kind) = decision.kind else { return Ok(()) };
-        let Scope { gate, carried: Carried { batch, revision, time, .. }, .. } = self.scope;
+        let Scope { gate, current: Current { batch, revision, time, .. }, .. } = self.scope;
         let entry = Entry { gate, revision, batch, record, time: *time, kind };
         let destination = &entry.own().output;
         let Some(topic) = destination.topic.as_deref() else { return Ok(()) };
@@ -155,7 +155,7 @@ impl<'a> Produce<'a> {
     }
 
     fn dead_letter(&mut self, kind: Option<usize>, record: &Record, reason: &Reason) -> Result<(), Error> {
-        let (letter, headers) = dead_letter(self.scope.gate, self.scope.carried, kind, record, reason);
+        let (letter, headers) = dead_letter(self.scope.gate, self.scope.current, kind, record, reason);
         self.send(record, letter, &headers)
     }
 }
@@ -188,12 +188,12 @@ pub(super) fn list(
 /// Builds the dead letter of a record, by reference if its topic cannot hold the record.
 pub(super) fn dead_letter<'a>(
     gate: &'a Gate,
-    carried: &'a Carried<'_>,
+    current: &'a Current<'_>,
     kind: Option<usize>,
     record: &'a Record,
     reason: &'a Reason,
 ) -> (NewRecord<'a>, Headers<'a>) {
-    let (batch, pipeline) = (carried.batch, &gate.pipeline);
+    let (batch, pipeline) = (current.batch, &gate.pipeline);
     let topic = pipeline.dead_letter.topic.as_str();
     let most = gate.topic_bytes.get(topic).copied().unwrap_or(usize::MAX);
     let (key, value) = (batch.key(record), batch.value(record));
@@ -210,8 +210,8 @@ pub(super) fn dead_letter<'a>(
         event_type: kind.map(|kind| gate.spec(kind).name.as_str()).filter(|name| !name.is_empty()),
         contract: gate.contract_of(kind),
         schema: schema(gate, batch, record),
-        digest: &carried.revision.digest,
-        history: History::of(&home, carried.time, |name| batch.header(record, name)),
+        digest: &current.revision.digest,
+        history: History::of(&home, current.time, |name| batch.header(record, name)),
     };
     let own = dead_letter::headers(&source, reason, None);
     let one = |(name, value): RawHeader<'_>| header_bytes(name, value) + reserved::renaming_bytes(name);

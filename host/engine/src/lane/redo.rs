@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::commit_plan::CommitPlan;
 use super::wait::patient;
-use super::{Carried, Error, Lane, Owned};
+use super::{Current, Error, Lane, Owned};
 use crate::brakes::halt::code;
 use crate::hazards::hazards;
 use crate::position::Partition;
@@ -15,7 +15,7 @@ use tollgate_decide::batch::Record;
 
 impl Lane {
     /// Reads the redo plans of the partitions whose rows are ahead of their outputs.
-    pub(super) fn ask_plans(&mut self) -> Result<(), Error> {
+    pub(super) fn read_plans(&mut self) -> Result<(), Error> {
         let owner = &self.owner;
         let Some(connection) = self.connection.as_mut() else { return Ok(()) };
         for (partition, owned) in &mut self.partitions {
@@ -46,7 +46,7 @@ impl Lane {
 /// Begins an empty redo plan for each partition that both sides move, if a transaction concludes the decision.
 pub(super) fn begin(
     plans: &mut BTreeMap<Partition, Writer>,
-    carried: &Carried<'_>,
+    current: &Current<'_>,
     moves: &CommitPlan,
     transactional: bool,
 ) {
@@ -56,7 +56,7 @@ pub(super) fn begin(
         moves.rows.iter().filter(both).map(|step| (step.partition, step)).collect();
     plans.retain(|partition, _| steps.contains_key(partition));
     for (partition, step) in steps {
-        plans.entry(partition).or_default().begin(step.lo, &carried.revision.digest);
+        plans.entry(partition).or_default().begin(step.lo, &current.revision.digest);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::{Carried, Error, Lane, transaction::Scope};
+use super::{Current, Error, Lane, transaction::Scope};
 use crate::brakes::halt::code;
 use crate::sinks::kafka::{self, Refusal};
 use tollgate_decide::batch::Record;
@@ -20,9 +20,9 @@ impl Lane {
     /// Returns [`Error::Halt`] if a record can neither be left out nor decided again, and otherwise the errors of
     /// `resync`.
     #[expect(clippy::wildcard_enum_match_arm, reason = "all other variants are passed on")]
-    pub(super) fn refused(&mut self, carried: &Carried<'_>, error: kafka::Error) -> Result<(), Error> {
+    pub(super) fn refused(&mut self, current: &Current<'_>, error: kafka::Error) -> Result<(), Error> {
         match error {
-            kafka::Error::Records(refusals) => self.dismiss(carried, refusals)?,
+            kafka::Error::Records(refusals) => self.dismiss(current, refusals)?,
             kafka::Error::Set { size: true, .. } if self.sizes.batch > 1 => {
                 self.sizes.batch = (self.sizes.batch / SMALLER).max(1);
                 tracing::warn!(%error, bytes = self.sizes.batch, "records are sent in smaller sets from now on");
@@ -32,17 +32,17 @@ impl Lane {
             other => return Err(other.into()),
         }
         self.resync()?;
-        self.write_rows(carried);
+        self.write_rows(current);
         Ok(())
     }
 
-    fn dismiss(&mut self, carried: &Carried<'_>, refusals: Vec<Refusal>) -> Result<(), Error> {
+    fn dismiss(&mut self, current: &Current<'_>, refusals: Vec<Refusal>) -> Result<(), Error> {
         let mut refused: BTreeMap<usize, Refusal> = BTreeMap::new();
         for refusal in refusals {
             refused.entry(refusal.mark).or_insert(refusal);
         }
-        let scope = Scope { gate: &self.gate, carried, partitions: &self.partitions };
-        let (records, mut found) = (&carried.batch.records, 0);
+        let scope = Scope { gate: &self.gate, current, partitions: &self.partitions };
+        let (records, mut found) = (&current.batch.records, 0);
         for decision in &mut self.decided.decisions {
             let record = &records[decision.record];
             // A decision whose row is committed stays as it is.

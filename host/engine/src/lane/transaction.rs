@@ -21,7 +21,7 @@ use tollgate_decide::batch::Record;
 use tollgate_decide::gate::Gate;
 use tollgate_decide::known::Known;
 
-use super::{Carried, Error, Owned};
+use super::{Current, Error, Owned};
 use crate::position::Partition;
 
 pub(super) use processed::Processed;
@@ -32,7 +32,7 @@ pub(super) use rows::{Rows, apply as apply_rows};
 #[derive(Clone, Copy)]
 pub(super) struct Scope<'a> {
     pub gate: &'a Gate,
-    pub carried: &'a Carried<'a>,
+    pub current: &'a Current<'a>,
     pub partitions: &'a BTreeMap<Partition, Owned>,
 }
 

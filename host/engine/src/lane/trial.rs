@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use rdkafka::message::OwnedHeaders;
 
-use super::doubt::Doubt;
 use super::overdue::Overdues;
-use super::{Carried, produce};
+use super::stuck::StuckOutage;
+use super::{Current, produce};
 use crate::runtime::build;
 use tollgate_config::error::Failure;
 use tollgate_config::{Pipeline, Pools};
@@ -67,7 +67,7 @@ impl Trial {
         let envelope = envelope(&pipeline, pools)?;
         let changes = changes(&pipeline, pools)?;
         let sandbox = build::sandbox(&pipeline)?;
-        let held = contracts.iter().map(Contracts::held);
+        let held = contracts.iter().map(Contracts::of_revision);
         let revision = build::revision(&pipeline, held, envelope.as_ref(), &sandbox, 0)
             .map_err(|error| Failure::configuration("transform.refused", error))?;
         let tables = pipeline.destinations().zip(contracts.iter().flat_map(Contracts::outgoing));
@@ -112,13 +112,13 @@ impl Trial {
             (0..shape.key.len()).for_each(|place| drop(rows.deleted(shape, &folded, place)));
             (0..shape.columns.len()).for_each(|column| drop(rows.array(shape, &folded, column)));
         }
-        let carried = Carried {
+        let current = Current {
             batch,
             revision: Arc::clone(revision),
             time,
             tried: 0,
             overdue: Overdues::default(),
-            doubt: Doubt::default(),
+            stuck: StuckOutage::default(),
         };
         let decision = &decided.decisions[0];
         let record = &batch.records[0];
@@ -144,7 +144,7 @@ impl Trial {
             (Verdict::Delete, _) => "delete",
             (Verdict::Dropped, _) => "drop",
             (Verdict::Dead(reason), kind) => {
-                let (letter, headers) = produce::dead_letter(gate, &carried, kind, record, reason);
+                let (letter, headers) = produce::dead_letter(gate, &current, kind, record, reason);
                 letters.push(made(&letter, &headers));
                 &*reason.code
             }

@@ -10,10 +10,10 @@ use tollgate_config::limits;
 /// identified.
 pub(super) const BEGIN: &str = "BEGIN; SET CONSTRAINTS ALL IMMEDIATE";
 
-/// Waits for PostgreSQL with a timeout. After [`Error::Silent`] the connection must not be used again.
+/// Waits for PostgreSQL with a timeout. After [`Error::Timeout`] the connection must not be used again.
 pub(super) fn patient<T>(runtime: &Runtime, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
     runtime
-        .block_on(async { tokio::time::timeout(limits::STATEMENT_PATIENCE, work).await.unwrap_or(Err(Error::Silent)) })
+        .block_on(async { tokio::time::timeout(limits::STATEMENT_PATIENCE, work).await.unwrap_or(Err(Error::Timeout)) })
 }
 
 pub(super) async fn execute(connection: &mut PgConnection, statement: &'static str) -> Result<(), Error> {

@@ -5,7 +5,7 @@
 //!
 //! # Layout
 //!
-//! One byte, [`VERSION`], then one zstd frame with a checksum. Numbers are unsigned LEB128 varints; texts and bytes are
+//! One byte, [`VERSION`], then one zstd frame with a checksum. CommitNumbers are unsigned LEB128 varints; texts and bytes are
 //! prefixed with their length. The frame holds the first offset, the revision's digest, and a list of operations, each
 //! for the offsets that follow those of the previous one. It ends with the offset where the batch ends, in eight
 //! little-endian bytes:

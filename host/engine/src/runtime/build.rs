@@ -15,7 +15,7 @@ use tollgate_sandbox::{Sandbox, Settings};
 pub use super::revision::{RevisionError, overrides, revision};
 use super::{Parts, Waiting};
 use crate::kafka::client;
-use crate::kafka::look::{self, Looker, Quiet};
+use crate::kafka::look::{self, Quiet, ReadOnlyConsumer};
 use crate::progress::{Writer, schema};
 use crate::sinks::kafka::Sizes;
 use crate::sinks::postgres::connect;
@@ -160,7 +160,7 @@ pub async fn postgres(pipeline: &Pipeline, until: Instant) -> Result<PgConnectio
 
 /// Queries Kafka for the topics, retrying until the deadline. Returns the partition count of each existing topic.
 pub fn kafka(pipeline: &Pipeline, until: Instant) -> Result<BTreeMap<String, usize>, Unreachable> {
-    let client: Looker = look::config(pipeline).create_with_context(Quiet::default()).map_err(|error| {
+    let client: ReadOnlyConsumer = look::config(pipeline).create_with_context(Quiet::default()).map_err(|error| {
         Unreachable::Refused(format!("cannot create the Kafka client: {}", client::explain(&error)))
     })?;
     let at = &pipeline.source.brokers;
@@ -171,7 +171,7 @@ pub fn kafka(pipeline: &Pipeline, until: Instant) -> Result<BTreeMap<String, usi
                 let known = metadata.topics().iter().filter(|topic| topic.error().is_none());
                 return Ok(known.map(|topic| (topic.name().to_owned(), topic.partitions().len())).collect());
             }
-            Err(error) => look::trouble(&client, &error),
+            Err(error) => look::call_error(&client, &error),
         };
         if error.refused.is_some() {
             return Err(Unreachable::Refused(format!("Kafka at {at} rejected this client: {}", error.why)));
@@ -257,7 +257,7 @@ pub async fn build(pipeline: Arc<Pipeline>, compiler: ProtoCompiler, waiting: &W
     let (envelope, changes) = (envelope(&pipeline, &pools)?, changes(&pipeline, &pools)?);
     let (schemas, framing) = (schemas(&pipeline, compiler.schema)?, framing(&pipeline));
     let sandbox = sandbox(&pipeline)?;
-    let revision = revision(&pipeline, contracts.iter().map(Contracts::held), envelope.as_ref(), &sandbox, 0)
+    let revision = revision(&pipeline, contracts.iter().map(Contracts::of_revision), envelope.as_ref(), &sandbox, 0)
         .map_err(|error| Failure::configuration("transform.refused", error))?;
     waiting.waits_for(format!("PostgreSQL at {}", pipeline.postgres.url.masked_url()));
     let mut connection = postgres(&pipeline, waiting.until()).await?;

@@ -98,10 +98,8 @@ async fn keep(keeper: &Keeper, session: PgConnection, consumer: &BaseConsumer<Ca
                 Err(error) => {
                     keeper.lifecycle.trouble("postgres", &error.to_string());
                     keeper.brakes.outage(Sink::Postgres, &connect::describe(&error));
-                    keeper.brakes.observe(
-                        Permit::UNASKED,
-                        PerSink::only(Sink::Postgres, connect::meaning(&error).observation()),
-                    );
+                    let observed = PerSink::only(Sink::Postgres, connect::meaning(&error).observation());
+                    keeper.brakes.observe(Permit::UNASKED, observed);
                 }
             }
             continue;

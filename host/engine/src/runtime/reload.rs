@@ -145,11 +145,12 @@ impl Reloader {
                 let changed = digest_of(&envelope) != digest_of(&reloader.gate.envelope);
                 let changes = changes(&new, &pools)?;
                 let changed = changed || changes_digest(&changes) != changes_digest(&reloader.gate.changes);
-                let changed = changed || contracts.iter().zip(types).any(|(new, old)| !new.held().same(&old.held()));
+                let changed = changed
+                    || contracts.iter().zip(types).any(|(new, old)| !new.of_revision().same(&old.of_revision()));
                 if changed {
                     return Err(ReloadError::ContractChanged);
                 }
-                let contracts = types.iter().map(EventType::held);
+                let contracts = types.iter().map(EventType::of_revision);
                 let envelope = reloader.gate.envelope.as_ref();
                 Ok(build::revision(&new, contracts, envelope, &reloader.sandbox, number)?)
             })

@@ -8,7 +8,7 @@ use tollgate_sandbox::{Chain, LimitsSpec, LoadError, Overrides, Sandbox};
 use super::routes::{Wrong, places, wrong_routes};
 use tollgate_config::{Debezium, Envelope as EnvelopeSpec, KeyPart, Pipeline, WithoutRow};
 use tollgate_decide::gate::envelope::Envelope;
-use tollgate_decide::gate::{Held, Revision, TransformInfo, TypeChain};
+use tollgate_decide::gate::{Revision, TransformInfo, TypeChain, TypeContracts};
 use tollgate_decide::types::{self, Stale};
 
 /// Identifies the encoding of a revision. Change it when the meaning of the values changes.
@@ -37,7 +37,7 @@ pub enum RevisionError {
 /// type, under `envelope`. `number` counts the swaps.
 pub fn revision<'c>(
     pipeline: &Pipeline,
-    contracts: impl Iterator<Item = Held<'c>>,
+    contracts: impl Iterator<Item = TypeContracts<'c>>,
     envelope: Option<&Envelope>,
     sandbox: &Sandbox,
     number: u64,

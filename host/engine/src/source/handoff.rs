@@ -38,7 +38,7 @@ pub enum Control {
 
 /// Messages from a lane to the poll thread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Said {
+pub enum LaneEvent {
     /// The partitions of the revocation with this token are released.
     Released(u64),
     /// Another owner has raised this partition's epoch. If the group still assigns it to us, it must be taken over
@@ -47,7 +47,7 @@ pub enum Said {
 }
 
 /// The poll thread's end of a lane.
-pub struct Inbox {
+pub struct LaneSender {
     pub control: Sender<Control>,
     recycled: Receiver<RecordBatch>,
     batches: Sender<RecordBatch>,
@@ -88,7 +88,7 @@ impl Load {
     }
 }
 
-impl Inbox {
+impl LaneSender {
     /// Returns the number of events that are handed over and not complete.
     pub fn backlog(&self) -> usize {
         self.load.events.load(Ordering::Acquire)
@@ -139,15 +139,15 @@ impl Inbox {
 }
 
 /// A lane's end of the channels.
-pub struct Intake {
+pub struct LaneReceiver {
     pub control: Receiver<Control>,
     pub batches: Receiver<RecordBatch>,
     pub recycle: Sender<RecordBatch>,
-    pub said: Sender<Said>,
+    pub events: Sender<LaneEvent>,
     pub load: Arc<Load>,
 }
 
-impl Intake {
+impl LaneReceiver {
     pub fn recycle(&self, mut batch: RecordBatch) {
         batch.clear();
         let memory = batch.memory();
@@ -160,11 +160,11 @@ impl Intake {
 }
 
 /// Creates the two ends of a lane's channels.
-pub fn channels(queue: usize, events: usize, said: Sender<Said>) -> (Inbox, Intake) {
-    let (control, control_end) = crossbeam_channel::bounded(events);
+pub fn channels(queue: usize, requests: usize, events: Sender<LaneEvent>) -> (LaneSender, LaneReceiver) {
+    let (control, control_end) = crossbeam_channel::bounded(requests);
     let (batches, batches_end) = crossbeam_channel::bounded(queue);
     let (recycle, recycled) = crossbeam_channel::bounded(queue + 2);
     let load = Arc::new(Load::default());
-    let inbox = Inbox { control, recycled, batches, load: Arc::clone(&load) };
-    (inbox, Intake { control: control_end, batches: batches_end, recycle, said, load })
+    let sender = LaneSender { control, recycled, batches, load: Arc::clone(&load) };
+    (sender, LaneReceiver { control: control_end, batches: batches_end, recycle, events, load })
 }

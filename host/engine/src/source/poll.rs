@@ -4,8 +4,8 @@
 
 mod assignment;
 mod backpressure;
-mod company;
 mod halted;
+mod linger;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use rdkafka::message::{BorrowedMessage, Message as _};
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
 use self::assignment::{Revoking, Unanswered};
-use self::company::Company;
+use self::linger::Linger;
 use super::rebalance::{Callbacks, Rebalance};
 use super::takeover::{Answer, Request};
 use crate::brakes::Brakes;
@@ -28,7 +28,7 @@ use crate::kafka::headers;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
 use crate::position::{NextOffset, Offset, Partition};
-use crate::source::handoff::{Inbox, Said};
+use crate::source::handoff::{LaneEvent, LaneSender};
 use tollgate_config::Pipeline;
 use tollgate_config::limits;
 use tollgate_decide::batch::{Raw, RecordBatch};
@@ -46,7 +46,7 @@ pub enum Ended {
 enum Event {
     Rebalance(Rebalance),
     Takeover(Answer),
-    Lane(Said),
+    Lane(LaneEvent),
 }
 
 pub struct Poll {
@@ -58,8 +58,8 @@ pub struct Poll {
     pub rebalances: Receiver<Rebalance>,
     pub takeovers: Sender<Request>,
     pub taken: Receiver<Answer>,
-    pub lanes: Vec<Inbox>,
-    pub said: Receiver<Said>,
+    pub lanes: Vec<LaneSender>,
+    pub lane_events: Receiver<LaneEvent>,
     pub state: State,
 }
 
@@ -69,7 +69,7 @@ pub struct State {
     tracked: BTreeMap<Partition, Tracked>,
     filling: Vec<Filling>,
     assignment: u64,
-    /// Numbers the ownerships, so that records fetched under an earlier one are recognized. Every takeover begins a new
+    /// CommitNumbers the ownerships, so that records fetched under an earlier one are recognized. Every takeover begins a new
     /// one.
     stamp: u64,
     /// The partitions that are assigned to us, but not read.
@@ -112,7 +112,7 @@ struct Tracked {
 struct Filling {
     batch: RecordBatch,
     since: Option<Instant>,
-    company: Company,
+    linger: Linger,
     /// Whether the lane did not accept this batch in time. Its partitions are then paused until it does and the backlog
     /// has shrunk.
     stalled: bool,
@@ -207,9 +207,9 @@ impl Poll {
         let at_rest = state.requested.is_empty()
             && state.revoking.is_none()
             && state.filling.iter().all(|filling| filling.batch.is_empty() && !filling.stalled)
-            && self.lanes.iter().all(Inbox::idle)
+            && self.lanes.iter().all(LaneSender::idle)
             // The order matters: a lane reports that it was fenced before it is idle.
-            && self.said.is_empty()
+            && self.lane_events.is_empty()
             && self.rebalances.is_empty();
         // A member without partitions waits: the group may still assign some.
         at_rest
@@ -226,7 +226,7 @@ impl Poll {
         if let Ok(answer) = self.taken.try_recv() {
             return Some(Event::Takeover(answer));
         }
-        self.said.try_recv().ok().map(Event::Lane)
+        self.lane_events.try_recv().ok().map(Event::Lane)
     }
 
     fn handle(&mut self, event: Event) {
@@ -236,8 +236,8 @@ impl Poll {
                 self.taken(&partitions, &halted, assignment);
             }
             Event::Takeover(Answer::Fatal(message)) => self.state.fatal = Some(message),
-            Event::Lane(Said::Released(token)) => self.released(token),
-            Event::Lane(Said::Fenced { partition, assignment }) => self.fenced(partition, assignment),
+            Event::Lane(LaneEvent::Released(token)) => self.released(token),
+            Event::Lane(LaneEvent::Fenced { partition, assignment }) => self.fenced(partition, assignment),
         }
     }
 
@@ -372,7 +372,7 @@ impl Poll {
                 continue;
             }
             let Some(since) = filling.since else { continue };
-            let wait = filling.company.wait(wait, self.lanes[lane].through());
+            let wait = filling.linger.wait(wait, self.lanes[lane].through());
             // While no records may be taken, there is nothing to wait for.
             let waited = since.elapsed() >= wait || self.state.brimful.is_some();
             if self.full(&self.state.filling[lane]) || (self.lanes[lane].idle() && waited) {

@@ -64,7 +64,7 @@ enum Error {
     #[error("kafka: {0}")]
     Transaction(#[from] crate::sinks::kafka::Error),
     #[error("postgres: no answer within {} s", limits::TAKEOVER_PATIENCE.as_secs())]
-    Silent,
+    Timeout,
     /// Another member owned the partition between the two reads, so their results do not belong together.
     #[error("the group's offset of partition {0} moved while the partition was taken over")]
     Moved(Partition),
@@ -82,7 +82,7 @@ impl Error {
             Error::Postgres(error) => connect::class(error),
             Error::Transaction(error) => error.class(),
             Error::Kafka(error) => classes::kafka(error).class(),
-            Error::Silent | Error::Moved(_) => Class::Transient,
+            Error::Timeout | Error::Moved(_) => Class::Transient,
             Error::Halt(_) | Error::Pipeline(_) => Class::Fatal,
         }
     }
@@ -97,7 +97,7 @@ impl Error {
     fn server_error(&self) -> Option<(Sink, Meaning)> {
         Some(match self {
             Error::Postgres(error) => (Sink::Postgres, connect::meaning(error)),
-            Error::Silent => (Sink::Postgres, Meaning::Outage),
+            Error::Timeout => (Sink::Postgres, Meaning::Outage),
             Error::Kafka(error) => (Sink::Kafka, classes::kafka(error)),
             Error::Transaction(error) => (Sink::Kafka, error.meaning()),
             Error::Moved(_) | Error::Halt(_) | Error::Pipeline(_) => return None,
@@ -134,7 +134,7 @@ pub fn run(mut worker: Worker, requests: &Receiver<Request>, answers: &Sender<An
                 }
             });
             let Some(tried) = tried else { return Ok(()) };
-            match tried.unwrap_or(Err(Error::Silent)) {
+            match tried.unwrap_or(Err(Error::Timeout)) {
                 Ok((partitions, halted)) => {
                     brakes.observe(Permit::UNASKED, PerSink::ANSWERS);
                     break Some(Answer::Taken { partitions, halted, assignment: request.assignment });

@@ -33,7 +33,7 @@ fn take(group: &Group, row: Row) -> Result<Takeover, Halt> {
 
 fn position(rows: (i64, i64), outputs: (i64, i64)) -> Position {
     let resume = Resume { rows: NextOffset(rows.0), outputs: NextOffset(outputs.0) };
-    Position { resume, numbers: Numbers { rows: CommitNumber(rows.1), outputs: CommitNumber(outputs.1) } }
+    Position { resume, numbers: CommitNumbers { rows: CommitNumber(rows.1), outputs: CommitNumber(outputs.1) } }
 }
 
 fn moved(group: i64, prev: i64, next: i64) -> Result<Takeover, Halt> {

@@ -201,7 +201,7 @@ fn those_who_wait_for_a_fetch_that_panics_are_let_go() {
     locked(&store.entries).insert(id(9), Entry::Flying(Arc::clone(&flight)));
     thread::scope(|scope| {
         let waiter = scope.spawn(|| store.schema(id(9)));
-        drop(Pilot { store: &store, id: id(9), flight });
+        drop(FetchGuard { store: &store, id: id(9), flight });
         let error = waiter.join().unwrap().unwrap_err();
         // The thread either waited, or came too late and made its own request.
         assert_ne!(error.class(), Class::Poison, "{error}");

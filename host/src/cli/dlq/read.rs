@@ -18,7 +18,7 @@ use tollgate_config::Pipeline;
 use tollgate_config::error::Failure;
 use tollgate_config::limits;
 use tollgate_engine::kafka::headers;
-use tollgate_engine::kafka::look::{self, Looker, Quiet};
+use tollgate_engine::kafka::look::{self, Quiet, ReadOnlyConsumer};
 
 /// Visits the dead letters that the topic held when this was called, or only those produced at or after `since` (Unix
 /// milliseconds). Partitions are interleaved; each is visited in its order.
@@ -76,7 +76,7 @@ struct Span {
     end: i64,
 }
 
-fn consumer(pipeline: &Pipeline) -> Result<Looker, Failure> {
+fn consumer(pipeline: &Pipeline) -> Result<ReadOnlyConsumer, Failure> {
     let mut config = look::config(pipeline);
     config
         .set("enable.partition.eof", "true")
@@ -86,10 +86,10 @@ fn consumer(pipeline: &Pipeline) -> Result<Looker, Failure> {
 }
 
 /// Assigns every partition that has something to read, and returns their offsets.
-fn open(pipeline: &Pipeline, consumer: &Looker, since: Option<i64>) -> Result<BTreeMap<i32, Span>, Failure> {
+fn open(pipeline: &Pipeline, consumer: &ReadOnlyConsumer, since: Option<i64>) -> Result<BTreeMap<i32, Span>, Failure> {
     let topic = pipeline.dead_letter.topic.as_str();
     let failed = |error: KafkaError| {
-        let trouble = look::trouble(consumer, &error);
+        let trouble = look::call_error(consumer, &error);
         match trouble.refused {
             Some(_) => {
                 Failure::configuration("environment.refused", format!("Kafka refuses this client: {}", trouble.why))

@@ -22,7 +22,7 @@ use tollgate_config::error::Failure;
 use tollgate_config::limits;
 use tollgate_config::{Pipeline, Start};
 use tollgate_engine::kafka::client;
-use tollgate_engine::kafka::look::{self, Looker, Quiet};
+use tollgate_engine::kafka::look::{self, Quiet, ReadOnlyConsumer};
 use tollgate_engine::position::Partition;
 use tollgate_engine::progress::halts;
 use tollgate_engine::progress::store::{self, Found, Owner};
@@ -100,7 +100,7 @@ async fn adopt(args: &Args, pipeline: &Pipeline) -> Result<Success, Failure> {
     let topics = build::kafka(pipeline, until)?;
     let count = topics.get(&pipeline.source.topic).copied().unwrap_or_default();
     let partitions = chosen(args, pipeline, count)?;
-    let consumer: Looker =
+    let consumer: ReadOnlyConsumer =
         look::config(pipeline).create_with_context(Quiet::default()).map_err(|error| kafka(&error))?;
     nobody_runs(pipeline, &mut connection, &consumer).await?;
     let cluster = consumer.client().fetch_cluster_id(limits::KAFKA_CALL);
@@ -136,7 +136,11 @@ fn chosen(args: &Args, pipeline: &Pipeline, count: usize) -> Result<Vec<Partitio
 
 /// Returns an error if the pipeline is running: writes of a running member would be lost, or would undo the ones made
 /// here.
-async fn nobody_runs(pipeline: &Pipeline, connection: &mut PgConnection, consumer: &Looker) -> Result<(), Failure> {
+async fn nobody_runs(
+    pipeline: &Pipeline,
+    connection: &mut PgConnection,
+    consumer: &ReadOnlyConsumer,
+) -> Result<(), Failure> {
     let name = &pipeline.name;
     let running = store::running(connection, name).await.map_err(postgres)?;
     if !running.is_empty() {
@@ -169,7 +173,7 @@ struct Verb<'p> {
     pipeline: &'p Pipeline,
     from: From,
     connection: PgConnection,
-    consumer: Looker,
+    consumer: ReadOnlyConsumer,
     here: Place,
     writer: Writer,
 }

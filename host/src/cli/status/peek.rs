@@ -11,7 +11,7 @@ use rdkafka::{Offset, TopicPartitionList};
 
 use tollgate_config::Pipeline;
 use tollgate_config::limits;
-use tollgate_engine::kafka::look::{self, Looker, Quiet};
+use tollgate_engine::kafka::look::{self, Quiet, ReadOnlyConsumer};
 
 /// Returns the partitions that have no record at or after the given offset.
 pub(super) fn exhausted(pipeline: &Pipeline, next: &BTreeMap<i32, i64>) -> BTreeSet<i32> {
@@ -25,7 +25,7 @@ fn look(pipeline: &Pipeline, next: &BTreeMap<i32, i64>) -> Result<BTreeSet<i32>,
     }
     let mut config = look::config(pipeline);
     config.set("enable.partition.eof", "true").set("auto.offset.reset", "error").set("queued.min.messages", "1");
-    let consumer: Looker = config.create_with_context(Quiet::default())?;
+    let consumer: ReadOnlyConsumer = config.create_with_context(Quiet::default())?;
     let mut list = TopicPartitionList::new();
     for (partition, offset) in next {
         list.add_partition_offset(&pipeline.source.topic, *partition, Offset::Offset(*offset))?;

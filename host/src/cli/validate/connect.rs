@@ -20,7 +20,7 @@ use tollgate_config::{DeliveryMode, Destination, Mapping, Mode, Pipeline};
 use tollgate_decide::postgres::cell::PgColumn;
 use tollgate_decide::postgres::quote;
 use tollgate_decide::postgres::table::UnfitTable;
-use tollgate_engine::kafka::look::{self, Looker, Quiet};
+use tollgate_engine::kafka::look::{self, Quiet, ReadOnlyConsumer};
 use tollgate_engine::runtime::build::{self, Unreachable};
 use tollgate_engine::sinks::postgres::connect;
 use tollgate_engine::sinks::postgres::table;
@@ -54,7 +54,7 @@ fn check_kafka(pipeline: &Pipeline, report: &mut Report) -> bool {
     // A consumer is used, because a producer's metadata request may create the topic. It reads no records. With
     // read_uncommitted it can fetch a group's offsets even while they are in an open transaction.
     let mut config = look::config(pipeline);
-    let made: Result<Looker, KafkaError> =
+    let made: Result<ReadOnlyConsumer, KafkaError> =
         config.set("isolation.level", "read_uncommitted").create_with_context(Quiet::default());
     let consumer = match made {
         Ok(consumer) => consumer,
@@ -65,7 +65,7 @@ fn check_kafka(pipeline: &Pipeline, report: &mut Report) -> bool {
         }
     };
     let Err(error) = ask_kafka(pipeline, &consumer, report) else { return true };
-    let trouble = look::trouble(&consumer, &error);
+    let trouble = look::call_error(&consumer, &error);
     if trouble.refused.is_some() {
         let message = format!("Kafka refuses this client: {}", trouble.why);
         report.error(pipeline, "kafka.refused", "source.security", message);
@@ -76,7 +76,7 @@ fn check_kafka(pipeline: &Pipeline, report: &mut Report) -> bool {
     false
 }
 
-fn ask_kafka(pipeline: &Pipeline, consumer: &Looker, report: &mut Report) -> Result<(), KafkaError> {
+fn ask_kafka(pipeline: &Pipeline, consumer: &ReadOnlyConsumer, report: &mut Report) -> Result<(), KafkaError> {
     let mut there = BTreeMap::new();
     // Two keys may name the same topic, and each needs different rights.
     for (topic, key) in build::topics(pipeline) {
@@ -156,7 +156,7 @@ fn check_topic_rights(pipeline: &Pipeline, there: &BTreeMap<String, Vec<&'static
 /// cannot be checked without joining the group.
 fn check_group(
     pipeline: &Pipeline,
-    consumer: &Looker,
+    consumer: &ReadOnlyConsumer,
     there: &BTreeMap<String, Vec<&'static str>>,
     report: &mut Report,
 ) -> Result<(), KafkaError> {
@@ -168,7 +168,7 @@ fn check_group(
     list.add_partition_offset(topic, 0, Offset::Invalid)?;
     let Err(error) = consumer.committed_offsets(list, limits::VALIDATE_CALL) else { return Ok(()) };
     // If the broker refuses, librdkafka keeps asking for the coordinator until the call times out.
-    let trouble = look::trouble(consumer, &error);
+    let trouble = look::call_error(consumer, &error);
     if trouble.refused == Some(RDKafkaErrorCode::GroupAuthorizationFailed) {
         let message = format!("this client lacks READ on group {group}: grant it to the client's principal");
         report.error(pipeline, "kafka.acl", "source.group_id", message);

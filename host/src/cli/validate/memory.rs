@@ -3,7 +3,7 @@
 use serde::Serialize;
 use tollgate_config::Pipeline;
 use tollgate_config::limits;
-use tollgate_engine::kafka::client::Ahead;
+use tollgate_engine::kafka::client::Prefetch;
 
 /// The parts of the memory in bytes. The settings do not determine the memory of a transform that emits more than it
 /// receives; see docs/operations.md.
@@ -28,7 +28,7 @@ impl Memory {
     pub fn of(pipeline: &Pipeline) -> Memory {
         let lanes = pipeline.lanes;
         let brokers = pipeline.source.brokers.split(',').count();
-        let Ahead { queue, response } = Ahead::of(pipeline);
+        let Prefetch { queue, response } = Prefetch::of(pipeline);
         // A batch may exceed its limit by one event.
         let batch = pipeline.delivery.batch.max_bytes.saturating_add(pipeline.contract.policies.max_bytes);
         let all = batch.saturating_mul(limits::LANE_BATCHES).saturating_mul(lanes);

@@ -19,7 +19,7 @@ pub(in crate::lane) struct Processed<'a> {
 /// Returns the ids of the records whose rows are not committed yet. If only the outputs are missing, this very event has stored
 /// its id.
 fn ids<'a>(scope: Scope<'a>, decided: &'a Decided) -> Ids<'a> {
-    Ids::of(decided, scope.gate, scope.carried.batch, |record| scope.lacks_rows(record))
+    Ids::of(decided, scope.gate, scope.current.batch, |record| scope.lacks_rows(record))
 }
 
 impl Participant for Processed<'_> {

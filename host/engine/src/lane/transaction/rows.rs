@@ -21,8 +21,8 @@ impl Participant for Rows<'_> {
     }
 
     fn contribute(&self, scope: Scope<'_>, _: &Known, decided: &mut Decided) {
-        let carried = scope.carried;
-        decided.rows(scope.gate, &carried.revision, carried.batch(&[]), |record| scope.lacks_rows(record));
+        let current = scope.current;
+        decided.rows(scope.gate, &current.revision, current.batch(&[]), |record| scope.lacks_rows(record));
     }
 
     async fn apply(&self, connection: &mut PgConnection, scope: Scope<'_>, decided: &Decided) -> Result<(), Error> {

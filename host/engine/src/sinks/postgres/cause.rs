@@ -31,7 +31,7 @@ pub fn of(error: &Error) -> Option<String> {
 }
 
 /// An error that either the event or the table may have caused; the catalogue decides.
-pub enum Doubt<'e> {
+pub enum Ambiguity<'e> {
     /// A value was too large for a cast from bigint: the value may be a sequence's.
     Sequence,
     /// A column rejects NULL: it may be a column without a mapping. If the table has partitions, the server names the
@@ -40,21 +40,23 @@ pub enum Doubt<'e> {
 }
 
 /// Classifies an error as a doubt, if it is one.
-pub fn doubt(error: &Error) -> Option<Doubt<'_>> {
+pub fn doubt(error: &Error) -> Option<Ambiguity<'_>> {
     let server = server(error)?;
     match server.code() {
-        "22003" => matches!(server.routine(), Some("int84" | "int82")).then_some(Doubt::Sequence),
-        "23502" => Some(Doubt::NotNull { schema: server.schema()?, table: server.table()?, column: server.column()? }),
+        "22003" => matches!(server.routine(), Some("int84" | "int82")).then_some(Ambiguity::Sequence),
+        "23502" => {
+            Some(Ambiguity::NotNull { schema: server.schema()?, table: server.table()?, column: server.column()? })
+        }
         _ => None,
     }
 }
 
-impl Doubt<'_> {
+impl Ambiguity<'_> {
     /// Queries the catalogue whether this table is the cause, and returns what it lacks.
     pub async fn ask(&self, connection: &mut PgConnection, mapping: &Mapping) -> Result<Option<String>, Error> {
         match self {
-            Doubt::Sequence => outgrown_sequence(connection, &mapping.table).await,
-            Doubt::NotNull { schema, table, column } => {
+            Ambiguity::Sequence => outgrown_sequence(connection, &mapping.table).await,
+            Ambiguity::NotNull { schema, table, column } => {
                 if mapping.columns.iter().any(|mapped| mapped.name == *column) {
                     return Ok(None);
                 }

@@ -7,7 +7,7 @@ use sqlx::{AssertSqlSafe, ConnectOptions as _, Error};
 
 use super::hosts::{self, Hosts, Wanted};
 use super::pooler;
-use crate::classes::{self, Meaning, Said};
+use crate::classes::{self, ErrorInfo, Meaning};
 use tollgate_config::Pipeline;
 use tollgate_config::error::Class;
 use tollgate_config::limits;
@@ -116,7 +116,7 @@ pub fn meaning(error: &Error) -> Meaning {
         };
     };
     let server = inner.try_downcast_ref::<PgDatabaseError>();
-    classes::sqlstate(Said {
+    classes::sqlstate(ErrorInfo {
         code: &inner.code().unwrap_or_default(),
         routine: server.and_then(PgDatabaseError::routine),
         context: server.and_then(PgDatabaseError::r#where),

@@ -12,7 +12,7 @@ use rdkafka::error::KafkaError;
 use rdkafka::{Offset as KafkaOffset, TopicPartitionList};
 
 use super::{Poll, Tracked};
-use crate::lifecycle::Held;
+use crate::lifecycle::TypeContracts;
 use crate::position::Partition;
 use crate::source::handoff::{Control, Taken};
 use crate::source::rebalance::Rebalance;
@@ -78,7 +78,7 @@ impl Poll {
     pub(super) fn hold(&self) {
         let state = &self.state;
         let tracked = state.tracked.keys();
-        self.lifecycle.hold(Held {
+        self.lifecycle.hold(TypeContracts {
             partitions: tracked.chain(&state.requested).chain(&state.halted).copied().collect(),
             read: state.tracked.len(),
             requested: state.requested.len(),

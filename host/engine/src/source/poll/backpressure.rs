@@ -10,7 +10,7 @@ use crossbeam_channel::SendTimeoutError;
 use rdkafka::consumer::Consumer as _;
 
 use super::Poll;
-use crate::source::handoff::Inbox;
+use crate::source::handoff::LaneSender;
 use tollgate_config::Backpressure;
 use tollgate_config::limits;
 use tollgate_decide::batch::RecordBatch;
@@ -49,7 +49,7 @@ impl Poll {
 
     /// Returns the number of events that are fetched and not committed, over all lanes.
     fn backlog(&self) -> u64 {
-        u64::try_from(self.lanes.iter().map(Inbox::backlog).sum::<usize>()).unwrap_or(u64::MAX)
+        u64::try_from(self.lanes.iter().map(LaneSender::backlog).sum::<usize>()).unwrap_or(u64::MAX)
     }
 
     fn over_threshold(&self, batch: &RecordBatch) -> bool {
@@ -69,7 +69,7 @@ impl Poll {
 
     /// Returns the memory in bytes of all other batches.
     fn others(&self) -> usize {
-        self.lanes.iter().map(Inbox::memory).sum()
+        self.lanes.iter().map(LaneSender::memory).sum()
     }
 
     /// Returns whether all batches together have more memory than this. Unused memory is freed first: a backlog of
@@ -79,7 +79,7 @@ impl Poll {
         if !over(self) {
             return false;
         }
-        self.lanes.iter().for_each(Inbox::drop_spare);
+        self.lanes.iter().for_each(LaneSender::drop_spare);
         self.state.filling.iter_mut().for_each(|filling| filling.batch.shrink());
         over(self)
     }

@@ -10,14 +10,14 @@ use rdkafka::consumer::Consumer as _;
 use rdkafka::error::RDKafkaErrorCode;
 
 use super::attempt::Pace;
-use super::{Carried, Error, Lane};
+use super::{Current, Error, Lane};
 use crate::brakes::halt::code;
 use crate::runtime::build;
 use tollgate_config::limits;
 
 /// The time for which all attempts at a batch have failed in a Kafka outage.
 #[derive(Debug, Default)]
-pub(super) struct Doubt {
+pub(super) struct StuckOutage {
     since: Option<Instant>,
     /// Whether ever smaller parts of the batch are tried, to find the partition at fault.
     narrowing: bool,
@@ -34,25 +34,25 @@ enum Next {
     Narrow,
 }
 
-impl Doubt {
+impl StuckOutage {
     /// Records a successful attempt. While the partition at fault is being searched for, this proves nothing about the
     /// rest.
     pub(super) fn through(&mut self) {
         if !self.narrowing {
-            *self = Doubt::default();
+            *self = StuckOutage::default();
         }
     }
 
-    /// Ends the doubt: the broker does not answer the query either, so it is a plain outage.
+    /// No longer stuck: the broker does not answer the query either, so it is a plain outage.
     fn settle(&mut self) {
-        *self = Doubt::default();
+        *self = StuckOutage::default();
     }
 
     fn next(&mut self, now: Instant) -> Next {
         let lasted = now - *self.since.get_or_insert(now);
-        if lasted < limits::DOUBT_LOOK {
+        if lasted < limits::STUCK_LOOK {
             Next::Wait
-        } else if lasted < limits::DOUBT_HALT {
+        } else if lasted < limits::STUCK_HALT {
             Next::Look
         } else {
             Next::Narrow
@@ -62,19 +62,19 @@ impl Doubt {
 
 impl Lane {
     /// Decides what to do after an attempt with `size` records failed during a Kafka outage. Returns `None` to retry.
-    pub(super) fn doubt(
+    pub(super) fn investigate(
         &mut self,
         error: &Error,
         size: usize,
-        carried: &mut Carried<'_>,
+        current: &mut Current<'_>,
         pace: &mut Pace,
     ) -> Option<Error> {
-        let next = carried.doubt.next(Instant::now());
+        let next = current.stuck.next(Instant::now());
         if next == Next::Wait {
             return None;
         }
         match self.missing_topic() {
-            Err(_) => carried.doubt.settle(),
+            Err(_) => current.stuck.settle(),
             Ok(Some(topic)) => {
                 return Some(Error::Fatal(format!(
                     "topic {topic} no longer exists: create it (`tollgate setup`), then restart"
@@ -82,12 +82,12 @@ impl Lane {
             }
             Ok(None) if next == Next::Look => {}
             Ok(None) if size > 1 => {
-                carried.doubt.narrowing = true;
+                current.stuck.narrowing = true;
                 pace.most = size / 2;
             }
             Ok(None) => {
-                let first = self.select(carried.batch).first().map(|index| carried.batch.records[*index].partition)?;
-                let minutes = limits::DOUBT_HALT.as_secs() / 60;
+                let first = self.select(current.batch).first().map(|index| current.batch.records[*index].partition)?;
+                let minutes = limits::STUCK_HALT.as_secs() / 60;
                 let message = format!(
                     "Kafka responds, but has not accepted this partition's records for {minutes} min: {error}; check the \
                      leaders and replicas of the topics that it produces to"
@@ -123,16 +123,16 @@ mod tests {
 
     #[test]
     fn an_outage_is_looked_at_and_then_narrowed_down() {
-        let (mut doubt, now) = (Doubt::default(), Instant::now());
-        assert_eq!(doubt.next(now), Next::Wait);
-        assert_eq!(doubt.next(now + limits::DOUBT_LOOK), Next::Look);
-        assert_eq!(doubt.next(now + limits::DOUBT_HALT), Next::Narrow);
-        doubt.through();
-        assert_eq!(doubt.next(now + limits::DOUBT_HALT), Next::Wait, "an attempt got through");
-        doubt.settle();
-        doubt.next(now);
-        doubt.narrowing = true;
-        doubt.through();
-        assert_eq!(doubt.next(now + limits::DOUBT_HALT), Next::Narrow, "another partition got through, not this one");
+        let (mut stuck, now) = (StuckOutage::default(), Instant::now());
+        assert_eq!(stuck.next(now), Next::Wait);
+        assert_eq!(stuck.next(now + limits::STUCK_LOOK), Next::Look);
+        assert_eq!(stuck.next(now + limits::STUCK_HALT), Next::Narrow);
+        stuck.through();
+        assert_eq!(stuck.next(now + limits::STUCK_HALT), Next::Wait, "an attempt got through");
+        stuck.settle();
+        stuck.next(now);
+        stuck.narrowing = true;
+        stuck.through();
+        assert_eq!(stuck.next(now + limits::STUCK_HALT), Next::Narrow, "another partition got through, not this one");
     }
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tollgate_contract::Mode;
 
 use super::wait::patient;
-use super::{Carried, Error, Lane};
+use super::{Current, Error, Lane};
 use crate::position::{Offset, Partition};
 use crate::progress::halts::{self, Pause};
 use crate::sinks::postgres::cause;
@@ -15,23 +15,23 @@ use tollgate_decide::verdict::Verdict;
 
 impl Lane {
     /// Checks `dead_letter.limit`: a batch that crosses it is not committed.
-    pub(super) fn within_limit(&mut self, carried: &Carried<'_>) -> Result<(), Error> {
+    pub(super) fn within_limit(&mut self, current: &Current<'_>) -> Result<(), Error> {
         let dead = self.decided.decisions.iter().filter(|decision| matches!(decision.verdict, Verdict::Dead(_)));
         let (total, dead) = (self.decided.decisions.len(), dead.count());
         let Some(crossed) = self.brakes.limit.crossed(total, dead) else { return Ok(()) };
-        let reason = format!("{crossed}{}", self.commonest(carried));
-        self.hold(carried, Pause { code: halts::LIMIT.to_owned(), event: None, reason })
+        let reason = format!("{crossed}{}", self.commonest(current));
+        self.pause(current, Pause { code: halts::LIMIT.to_owned(), event: None, reason })
     }
 
     /// Checks `contract.mode: halt`: a batch with an event that violates the contract is not committed, unless an
     /// operator has resumed after that event.
-    pub(super) fn takes_all(&mut self, carried: &Carried<'_>) -> Result<(), Error> {
+    pub(super) fn takes_all(&mut self, current: &Current<'_>) -> Result<(), Error> {
         if self.pipeline.contract.policies.mode != Mode::Halt {
             return Ok(());
         }
         let refused = self.decided.decisions.iter().find_map(|decision| {
             let Verdict::Dead(reason) = &decision.verdict else { return None };
-            let Record { partition, offset, .. } = carried.batch.records[decision.record];
+            let Record { partition, offset, .. } = current.batch.records[decision.record];
             let halts = reason.stage == Stage::Contract && !self.brakes.is_acknowledged(partition, offset);
             halts.then(|| Pause {
                 code: reason.code.to_string(),
@@ -39,17 +39,17 @@ impl Lane {
                 reason: words(&self.pipeline.source.topic, partition, offset, reason),
             })
         });
-        refused.map_or(Ok(()), |pause| self.hold(carried, pause))
+        refused.map_or(Ok(()), |pause| self.pause(current, pause))
     }
 
     /// Pauses, instead of dead-lettering every event, if PostgreSQL rejects a batch because the table lacks something.
-    pub(super) fn lacks_nothing(&mut self, carried: &Carried<'_>, error: &Error) -> Result<(), Error> {
+    pub(super) fn lacks_nothing(&mut self, current: &Current<'_>, error: &Error) -> Result<(), Error> {
         match self.lacking(error)? {
             None => Ok(()),
             Some(cause) => {
                 let reason =
                     format!("{cause}; nothing of the batch has been written or produced; then `tollgate resume`");
-                self.hold(carried, Pause { code: halts::TABLE.to_owned(), event: None, reason })
+                self.pause(current, Pause { code: halts::TABLE.to_owned(), event: None, reason })
             }
         }
     }
@@ -71,10 +71,10 @@ impl Lane {
     }
 
     /// Pauses the pipeline for all members. Returns [`Error::Paused`], or why the pause could not be stored.
-    pub(super) fn hold(&mut self, carried: &Carried<'_>, pause: Pause) -> Result<(), Error> {
+    pub(super) fn pause(&mut self, current: &Current<'_>, pause: Pause) -> Result<(), Error> {
         if let Some(connection) = self.connection.as_mut() {
             let name = &self.pipeline.name;
-            let digest = &carried.revision.digest;
+            let digest = &current.revision.digest;
             let store = async { Ok(halts::pause(connection, name, &pause, digest).await?) };
             if let Err(error) = patient(&self.runtime, store) {
                 self.connection = None;
@@ -88,12 +88,12 @@ impl Lane {
 
     /// Returns the most common reason of a batch's dead letters, with an example: they are not written, so they cannot
     /// be inspected.
-    fn commonest(&self, carried: &Carried<'_>) -> String {
+    fn commonest(&self, current: &Current<'_>) -> String {
         let mut counts: BTreeMap<&str, (usize, String)> = BTreeMap::new();
         for decision in &self.decided.decisions {
             let Verdict::Dead(reason) = &decision.verdict else { continue };
             let (count, _) = counts.entry(&reason.code).or_insert_with(|| {
-                let record = &carried.batch.records[decision.record];
+                let record = &current.batch.records[decision.record];
                 let topic = &self.pipeline.source.topic;
                 (0, format!("{topic}/{}/{}: {}", record.partition, record.offset, reason.message))
             });

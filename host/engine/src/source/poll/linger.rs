@@ -7,7 +7,7 @@ use tollgate_config::BatchWait;
 
 /// The duration of a lane's recent commits.
 #[derive(Debug, Default)]
-pub(super) struct Company {
+pub(super) struct Linger {
     /// The number of completed batches at the last check.
     through: u64,
     /// The longest recent duration: a shorter one lowers it by a fiftieth, so that about one batch in fifty takes
@@ -15,7 +15,7 @@ pub(super) struct Company {
     took: Duration,
 }
 
-impl Company {
+impl Linger {
     /// Returns how long to wait now. `through` is the number of completed batches, and the duration of the last of
     /// them.
     pub(super) fn wait(&mut self, wait: BatchWait, (through, took): (u64, Duration)) -> Duration {
@@ -41,15 +41,15 @@ mod tests {
 
     /// Simulates commits of these durations in sequence. Returns the waits before each and after the last.
     fn waits(target: u64, commits: impl IntoIterator<Item = u64>) -> Vec<Duration> {
-        let mut company = Company::default();
+        let mut linger = Linger::default();
         let commits = std::iter::once(0).chain(commits);
-        (0..).zip(commits).map(|(at, took)| company.wait(BatchWait::Target(MS(target)), (at, MS(took)))).collect()
+        (0..).zip(commits).map(|(at, took)| linger.wait(BatchWait::Target(MS(target)), (at, MS(took)))).collect()
     }
 
     #[test]
     fn what_a_commit_leaves_of_the_target_is_waited() {
         assert_eq!(waits(100, [30, 10]), [MS(90), MS(60), Duration::from_micros(60_600)]);
-        assert_eq!(Company::default().wait(BatchWait::Most(MS(7)), (3, MS(500))), MS(7));
+        assert_eq!(Linger::default().wait(BatchWait::Most(MS(7)), (3, MS(500))), MS(7));
     }
 
     #[test]
@@ -63,11 +63,11 @@ mod tests {
     /// A batch that waits longer is larger and takes longer: the two must not escalate each other.
     #[test]
     fn the_wait_settles_where_wait_and_commit_make_the_target() {
-        let mut company = Company::default();
+        let mut linger = Linger::default();
         let mut wait = Duration::ZERO;
         for at in 1..500 {
             let commit = MS(5) + wait.mul_f64(0.5);
-            wait = company.wait(BatchWait::Target(MS(100)), (at, commit));
+            wait = linger.wait(BatchWait::Target(MS(100)), (at, commit));
         }
         let total = wait + MS(5) + wait.mul_f64(0.5);
         assert!(MS(75) < total && total <= MS(100), "{total:?}");

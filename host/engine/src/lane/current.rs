@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use super::doubt::Doubt;
 use super::overdue::Overdues;
+use super::stuck::StuckOutage;
 use crate::progress::plan::Plan;
-use crate::progress::{Numbers, Position, Resume};
+use crate::progress::{CommitNumbers, Position, Resume};
 use tollgate_decide::batch::{Batch, RecordBatch};
 use tollgate_decide::gate::Revision;
 
@@ -15,7 +15,7 @@ pub(super) struct Owned {
     pub epoch: i64,
     pub resume: Resume,
     /// The number of the last commit of each side.
-    pub numbers: Numbers,
+    pub numbers: CommitNumbers,
     pub assignment: u64,
     /// Whether the group's offset is not committed yet.
     pub establish: bool,
@@ -30,7 +30,7 @@ impl Owned {
 }
 
 /// The current batch: everything that must stay the same across attempts.
-pub(super) struct Carried<'a> {
+pub(super) struct Current<'a> {
     pub batch: &'a RecordBatch,
     pub revision: Arc<Revision>,
     /// The batch's time in Unix milliseconds.
@@ -40,10 +40,10 @@ pub(super) struct Carried<'a> {
     /// The events that were interrupted at their deadline.
     pub overdue: Overdues,
     /// The time for which all attempts have failed in Kafka.
-    pub doubt: Doubt,
+    pub stuck: StuckOutage,
 }
 
-impl Carried<'_> {
+impl Current<'_> {
     /// Returns these records of the batch, by their indexes.
     pub(super) fn batch<'b>(&'b self, work: &'b [usize]) -> Batch<'b> {
         Batch { records: self.batch, work, time: self.time }

@@ -17,10 +17,10 @@ impl From<Malformed> for Broken {
 }
 
 impl Contract {
-    /// Returns whether an enum has a fallback; then [`Contract::mend`] may fix a payload that was rejected for an
+    /// Returns whether an enum has a fallback; then [`Contract::apply_fallbacks`] may fix a payload that was rejected for an
     /// unknown enum number.
     #[must_use]
-    pub fn mends(&self) -> bool {
+    pub fn has_fallbacks(&self) -> bool {
         self.fallbacks.iter().any(Option::is_some)
     }
 
@@ -30,21 +30,21 @@ impl Contract {
     ///
     /// Returns `false` if there was nothing to replace or the bytes are not a message; then `out` is meaningless. The
     /// result must still be checked.
-    pub fn mend(&self, payload: &[u8], out: &mut Vec<u8>, notes: &mut Notes) -> bool {
+    pub fn apply_fallbacks(&self, payload: &[u8], out: &mut Vec<u8>, notes: &mut Notes) -> bool {
         out.clear();
-        let mut mender = Mender { contract: self, notes, path: Vec::new(), replaced: false };
-        mender.message(self.root(), payload, 0, out).is_ok() && mender.replaced
+        let mut fallbacks = Fallbacks { contract: self, notes, path: Vec::new(), replaced: false };
+        fallbacks.message(self.root(), payload, 0, out).is_ok() && fallbacks.replaced
     }
 }
 
-struct Mender<'c, 'n> {
+struct Fallbacks<'c, 'n> {
     contract: &'c Contract,
     notes: &'n mut Notes,
     path: Vec<&'c str>,
     replaced: bool,
 }
 
-impl<'c> Mender<'c, '_> {
+impl<'c> Fallbacks<'c, '_> {
     fn message(&mut self, node: &'c Node, bytes: &[u8], depth: u32, out: &mut Vec<u8>) -> Result<(), Broken> {
         let limit = self.contract.policies.recursion_limit;
         if depth > limit {
