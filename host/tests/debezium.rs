@@ -98,7 +98,7 @@ fn trial((pipeline, _folder): (Pipeline, tempfile::TempDir)) -> Trial {
 
 fn decide(trial: &mut Trial, key: Option<&str>, value: Option<&[u8]>) -> Settled {
     let key = key.map(str::as_bytes);
-    let raw = Raw { partition: Partition(0), offset: Offset(1), timestamp: 1_769_860_800_000, key, value };
+    let raw = Raw { partition: Partition::new(0), offset: Offset::new(1), timestamp: 1_769_860_800_000, key, value };
     trial.decide(&raw, &[], 1_769_860_900_000).unwrap()
 }
 

@@ -185,8 +185,8 @@ fn exposed() -> Listed {
     metrics.batch(0, 1, Duration::ZERO);
     metrics.waited(0, Duration::ZERO);
     metrics.stage_age(0, 0);
-    metrics.lag(Partition(0), NextOffset(0), NextOffset(1));
-    metrics.stalled(Partition(0), Duration::ZERO);
+    metrics.lag(Partition::new(0), NextOffset::new(0), NextOffset::new(1));
+    metrics.stalled(Partition::new(0), Duration::ZERO);
     metrics.swapped(true, 1);
     metrics.deprecated("a", "1", 1);
     metrics.schemas(Stats { fetched: 1, read: 1, missing: 1, failed: 1, kept: 1 });
@@ -196,7 +196,13 @@ fn exposed() -> Listed {
     metrics.noticed("unknown_fields", "a.A", "9", 1);
     metrics.breaker(Sink::Kafka, State::Open);
     metrics.transition(Sink::Kafka, State::Open);
-    let halt = Halt { partition: Partition(0), code: "c".into(), offset: NextOffset(1), epoch: 1, message: "m".into() };
+    let halt = Halt {
+        partition: Partition::new(0),
+        code: "c".into(),
+        offset: NextOffset::new(1),
+        epoch: 1,
+        message: "m".into(),
+    };
     metrics.halted(&[halt]);
     metrics.describe("payments", "digest");
     let text = metrics.encode();

@@ -98,7 +98,7 @@ pub fn run(input: &[u8]) {
             1 => Some(&b""[..]),
             _ => Some(choices.rest()),
         };
-        let raw = Raw { partition: Partition(0), offset: Offset(offset), timestamp, key, value };
+        let raw = Raw { partition: Partition::new(0), offset: Offset::new(offset), timestamp, key, value };
         check(trial, &raw, &listed);
     });
 }
@@ -206,7 +206,7 @@ mod tests {
                 1 => Some(&b""[..]),
                 _ => Some(choices.rest()),
             };
-            let raw = Raw { partition: Partition(0), offset: Offset(7), timestamp, key, value };
+            let raw = Raw { partition: Partition::new(0), offset: Offset::new(7), timestamp, key, value };
             trial.decide(&raw, &listed, NOW).unwrap().verdict
         };
         for (name, expected) in

@@ -123,7 +123,7 @@ impl<'a> Entry<'a> {
     /// Adds an admitted event to its group. `passed` are the headers of its envelope, which override the record's own.
     pub fn enter(&self, payload: &[u8], passed: View<'_>, events: &mut Events) {
         let Entry { batch, record, .. } = *self;
-        events.push(batch.key(record), Some(payload), record.offset.0, record.timestamp);
+        events.push(batch.key(record), Some(payload), record.offset.get(), record.timestamp);
         for (name, value) in batch.headers(record) {
             events.headers.push(name, value);
         }

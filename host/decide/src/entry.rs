@@ -98,8 +98,8 @@ impl<'a> Entry<'a> {
     pub fn view(&self, header: &'a dyn Fn(&str) -> Option<&'a [u8]>) -> RecordView<'a> {
         RecordView {
             topic: &self.gate.pipeline.source.topic,
-            partition: self.record.partition.0,
-            offset: self.record.offset.0,
+            partition: self.record.partition.get(),
+            offset: self.record.offset.get(),
             timestamp: self.record.timestamp,
             key: self.batch.key(self.record),
             digest: &self.revision.digest,

@@ -138,11 +138,11 @@ impl Decided {
             let first = batch.records.records[records[0]].offset;
             let meta = BatchMeta {
                 topic: gate.pipeline.source.topic.clone(),
-                partition: partition.0,
+                partition: partition.get(),
                 schema_id: 0,
                 batch_time: batch.time,
                 // Derived from the record's coordinates only, so that a second attempt gets the same values.
-                seed: (u64::from(partition.0.unsigned_abs()) << 48) ^ first.0.unsigned_abs(),
+                seed: (u64::from(partition.get().unsigned_abs()) << 48) ^ first.get().unsigned_abs(),
                 overdue: known.overdue.get(&partition).cloned().unwrap_or_default(),
             };
             let first = self.decisions.len();

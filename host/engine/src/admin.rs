@@ -190,7 +190,7 @@ fn status(admin: &Admin) -> Status {
             .map(|refused| RefusedReload { error: refused.error.to_string(), at_ms: unix_ms(refused.at) }),
         halted: admin.own_halts().iter().map(Halted::from).collect(),
         breakers: Sink::ALL.into_iter().map(state).collect(),
-        positions: admin.metrics.positions().iter().map(|(partition, next)| (partition.0, next.0)).collect(),
+        positions: admin.metrics.positions().iter().map(|(partition, next)| (partition.get(), next.get())).collect(),
     }
 }
 

@@ -404,7 +404,7 @@ impl Metrics {
         }
         for partition in partitions {
             self.exhausted(*partition, None);
-            let labels = PartitionLabels { partition: i64::from(partition.0) };
+            let labels = PartitionLabels { partition: i64::from(partition.get()) };
             self.lag.remove(&labels);
             self.stalled.remove(&labels);
             self.tally.change(|tally| tally.lag.retain(|own, _| own != partition));
@@ -429,15 +429,15 @@ impl Metrics {
     /// Sets the lag from `next`, which is committed, to `end`, which includes markers and gaps. Returns it.
     pub fn lag(&self, partition: Partition, next: NextOffset, end: NextOffset) -> i64 {
         let exhausted = self.exhausted.lock().is_ok_and(|exhausted| exhausted.get(&partition) == Some(&next));
-        let records = if exhausted { 0 } else { (end.0 - next.0).max(0) };
-        self.lag.get_or_create(&PartitionLabels { partition: i64::from(partition.0) }).set(records);
+        let records = if exhausted { 0 } else { (end.get() - next.get()).max(0) };
+        self.lag.get_or_create(&PartitionLabels { partition: i64::from(partition.get()) }).set(records);
         self.tally.change(|tally| tally.lag.extend([(partition, records)]));
         records
     }
 
     /// Sets how long a partition has had lag without a commit.
     pub fn stalled(&self, partition: Partition, still: Duration) {
-        self.stalled.get_or_create(&PartitionLabels { partition: i64::from(partition.0) }).set(still.as_secs_f64());
+        self.stalled.get_or_create(&PartitionLabels { partition: i64::from(partition.get()) }).set(still.as_secs_f64());
     }
 
     pub fn poll_interval_used(&self, share: f64) {
@@ -464,7 +464,7 @@ impl Metrics {
     pub fn halted(&self, halts: &[Halt]) {
         self.halted.clear();
         for halt in halts {
-            let labels = HaltLabels { partition: i64::from(halt.partition.0), code: halt.code.clone() };
+            let labels = HaltLabels { partition: i64::from(halt.partition.get()), code: halt.code.clone() };
             self.halted.get_or_create(&labels).set(1);
         }
     }
@@ -519,13 +519,13 @@ mod tests {
     #[test]
     fn markers_at_the_end_are_no_lag() {
         let metrics = Metrics::default();
-        let partition = Partition(0);
+        let partition = Partition::new(0);
         let lag = |next| {
-            metrics.lag(partition, NextOffset(next), NextOffset(10));
+            metrics.lag(partition, NextOffset::new(next), NextOffset::new(10));
             metrics.lag.get_or_create(&PartitionLabels { partition: 0 }).get()
         };
         assert_eq!(lag(8), 2);
-        metrics.exhausted(partition, Some(NextOffset(8)));
+        metrics.exhausted(partition, Some(NextOffset::new(8)));
         assert_eq!(lag(8), 0, "the fetch has reached the end");
         assert_eq!(lag(7), 3, "a record is fetched but not committed");
         metrics.exhausted(partition, None);

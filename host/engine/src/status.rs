@@ -99,9 +99,9 @@ pub struct Halted {
 impl From<&Halt> for Halted {
     fn from(halt: &Halt) -> Halted {
         Halted {
-            partition: halt.partition.0,
+            partition: halt.partition.get(),
             code: halt.code.clone(),
-            offset: halt.offset.0,
+            offset: halt.offset.get(),
             epoch: halt.epoch,
             message: halt.message.clone(),
         }

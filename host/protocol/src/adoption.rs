@@ -162,7 +162,7 @@ fn effects(at: NextOffset, known: Option<Position>, row: Option<Row>) -> Effects
 }
 
 fn range(from: NextOffset, to: NextOffset) -> Option<Range<i64>> {
-    (from < to).then_some(from.0..to.0)
+    (from < to).then_some(from.get()..to.get())
 }
 
 impl Adoption {
@@ -189,17 +189,22 @@ mod tests {
     }
 
     fn row(prev: i64, next: i64, number: i64) -> Row {
-        Row { next: NextOffset(next), prev: NextOffset(prev), number: CommitNumber(number), last: Last::Token }
+        Row {
+            next: NextOffset::new(next),
+            prev: NextOffset::new(prev),
+            number: CommitNumber::new(number),
+            last: Last::Token,
+        }
     }
 
     fn ours(at: i64, number: i64) -> Group {
-        let next = NextOffset(at);
-        let token = Token { writer: writer(), epoch: 1, lo: next, hi: next, number: CommitNumber(number) };
+        let next = NextOffset::new(at);
+        let token = Token { writer: writer(), epoch: 1, lo: next, hi: next, number: CommitNumber::new(number) };
         Group { next, mark: Mark::Token(token) }
     }
 
     fn foreign(at: i64) -> Group {
-        Group { next: NextOffset(at), mark: Mark::Foreign { shown: String::new() } }
+        Group { next: NextOffset::new(at), mark: Mark::Foreign { shown: String::new() } }
     }
 
     /// Adopts, checks that the next takeover continues at the right position, and returns the cost.
@@ -212,9 +217,9 @@ mod tests {
         let facts = Facts {
             group,
             row,
-            first: NextOffset(topic.start),
-            end: NextOffset(topic.end),
-            start: NextOffset(topic.start),
+            first: NextOffset::new(topic.start),
+            end: NextOffset::new(topic.end),
+            start: NextOffset::new(topic.start),
         };
         let verdict = takeover(group, row, &writer());
         let adoption = adoption(facts, &verdict, from)?;
@@ -224,8 +229,8 @@ mod tests {
                 _ => None,
             };
             let expected = adoption.position(known).unwrap();
-            let row = adoption.row.map(|side| self::row(side.next.0, side.next.0, side.number.0)).or(row);
-            let group = adoption.token.map(|side| ours(side.next.0, side.number.0)).or(group.cloned());
+            let row = adoption.row.map(|side| self::row(side.next.get(), side.next.get(), side.number.get())).or(row);
+            let group = adoption.token.map(|side| ours(side.next.get(), side.number.get())).or(group.cloned());
             assert_eq!(takeover(group.as_ref(), row, &writer()), Ok(Takeover::Resume(expected)));
             if adoption.row.is_some() && adoption.token.is_some() {
                 // Between the two writes the partition must not continue.
@@ -285,26 +290,33 @@ mod tests {
     #[test]
     fn past_a_gap_no_side_moves_back() {
         let both = adopt(Some(&ours(100, 7)), Some(row(90, 100, 7)), 200..300, From::Group).unwrap().unwrap();
-        let side = Side { next: NextOffset(200), number: CommitNumber(8) };
+        let side = Side { next: NextOffset::new(200), number: CommitNumber::new(8) };
         assert_eq!((both.row, both.token), (Some(side), Some(side)));
         assert_eq!(both.effects.rows_skipped, Some(100..200));
         // The rows are past the gap, and the rest of the last batch still gets its outputs.
         let rows = adopt(Some(&ours(90, 6)), Some(row(90, 100, 7)), 95..300, From::Group).unwrap().unwrap();
-        assert_eq!((rows.row, rows.token), (None, Some(Side { next: NextOffset(95), number: CommitNumber(6) })));
+        assert_eq!(
+            (rows.row, rows.token),
+            (None, Some(Side { next: NextOffset::new(95), number: CommitNumber::new(6) }))
+        );
         assert_eq!(rows.effects, Effects { outputs_skipped: Some(90..95), ..Effects::default() });
         // PostgreSQL has lost commits, and the outputs are past the gap.
         let lost = adopt(Some(&ours(150, 9)), Some(row(90, 100, 7)), 120..300, From::Progress).unwrap().unwrap();
-        assert_eq!((lost.row, lost.token), (Some(Side { next: NextOffset(120), number: CommitNumber(7) }), None));
+        assert_eq!(
+            (lost.row, lost.token),
+            (Some(Side { next: NextOffset::new(120), number: CommitNumber::new(7) }), None)
+        );
         assert_eq!(lost.effects, Effects { rows_skipped: Some(100..120), ..Effects::default() });
     }
 
     #[test]
     fn an_offset_beyond_the_end_is_refused_and_the_start_policy_goes_on() {
         let beyond = adopt(Some(&foreign(150)), Some(row(90, 100, 7)), 0..20, From::Group);
-        let refused = Refused::NotInTopic { at: NextOffset(150), first: NextOffset(0), end: NextOffset(20) };
+        let refused =
+            Refused::NotInTopic { at: NextOffset::new(150), first: NextOffset::new(0), end: NextOffset::new(20) };
         assert_eq!(beyond, Err(refused));
         let anew = adopt(Some(&ours(100, 7)), Some(row(90, 100, 7)), 0..20, From::Start).unwrap().unwrap();
-        assert_eq!(anew.row, Some(Side { next: NextOffset(0), number: CommitNumber(8) }));
+        assert_eq!(anew.row, Some(Side { next: NextOffset::new(0), number: CommitNumber::new(8) }));
         assert_eq!(anew.effects.rows_repeated, Some(0..100));
     }
 }

@@ -75,7 +75,7 @@ impl Halt {
             Halt::OtherGroup { .. }
             | Halt::OtherCluster { .. }
             | Halt::TopicRecreated { .. }
-            | Halt::NothingCommitted => NextOffset(0),
+            | Halt::NothingCommitted => NextOffset::new(0),
         }
     }
 

@@ -88,11 +88,11 @@ mod tests {
 
     #[test]
     fn every_answer_of_the_row() {
-        let at = |next| Some((7, NextOffset(next)));
-        assert_eq!(row_status(7, NextOffset(20), at(20)), RowStatus::At(NextOffset(20)));
-        assert_eq!(row_status(7, NextOffset(20), at(30)), RowStatus::At(NextOffset(30)));
-        assert_eq!(row_status(7, NextOffset(20), at(10)), RowStatus::WentBack(NextOffset(10)));
-        assert_eq!(row_status(6, NextOffset(20), at(20)), RowStatus::Fenced);
-        assert_eq!(row_status(7, NextOffset(20), None), RowStatus::Fenced);
+        let at = |next| Some((7, NextOffset::new(next)));
+        assert_eq!(row_status(7, NextOffset::new(20), at(20)), RowStatus::At(NextOffset::new(20)));
+        assert_eq!(row_status(7, NextOffset::new(20), at(30)), RowStatus::At(NextOffset::new(30)));
+        assert_eq!(row_status(7, NextOffset::new(20), at(10)), RowStatus::WentBack(NextOffset::new(10)));
+        assert_eq!(row_status(6, NextOffset::new(20), at(20)), RowStatus::Fenced);
+        assert_eq!(row_status(7, NextOffset::new(20), None), RowStatus::Fenced);
     }
 }

@@ -5,15 +5,37 @@ use std::fmt;
 
 /// A partition's number in the source topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Partition(pub i32);
+pub struct Partition(i32);
 
 /// The offset of a record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Offset(pub i64);
+pub struct Offset(i64);
 
 /// The offset to read next: the value that Kafka commits and that the progress row stores.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct NextOffset(pub i64);
+pub struct NextOffset(i64);
+
+/// Gives a number its type, and the number back, for the places where it comes from or goes to Kafka or PostgreSQL.
+macro_rules! number {
+    ($type:ident, $number:ty) => {
+        impl $type {
+            #[must_use]
+            pub const fn new(number: $number) -> $type {
+                $type(number)
+            }
+
+            #[must_use]
+            pub const fn get(self) -> $number {
+                self.0
+            }
+        }
+    };
+}
+
+number!(Partition, i32);
+number!(Offset, i64);
+number!(NextOffset, i64);
+number!(CommitNumber, i64);
 
 impl Offset {
     /// Returns the offset after this one. No other function adds one to an offset.
@@ -25,7 +47,7 @@ impl Offset {
 /// The number of a partition's commit. Inserting the progress row is the first; every later commit raises it by one,
 /// even one that moves no offset.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct CommitNumber(pub i64);
+pub struct CommitNumber(i64);
 
 impl CommitNumber {
     pub const FIRST: CommitNumber = CommitNumber(1);

@@ -83,35 +83,36 @@ mod tests {
 
     fn position(rows: (i64, i64), outputs: (i64, i64)) -> Position {
         Position {
-            resume: Resume { rows: NextOffset(rows.0), outputs: NextOffset(outputs.0) },
-            numbers: CommitNumbers { rows: CommitNumber(rows.1), outputs: CommitNumber(outputs.1) },
+            resume: Resume { rows: NextOffset::new(rows.0), outputs: NextOffset::new(outputs.0) },
+            numbers: CommitNumbers { rows: CommitNumber::new(rows.1), outputs: CommitNumber::new(outputs.1) },
         }
     }
 
     #[test]
     fn each_side_gets_each_record_once() {
-        let resume = Resume { rows: NextOffset(20), outputs: NextOffset(15) };
-        assert_eq!(resume.begin(), NextOffset(15));
-        assert_eq!(resume.level(), NextOffset(20));
+        let resume = Resume { rows: NextOffset::new(20), outputs: NextOffset::new(15) };
+        assert_eq!(resume.begin(), NextOffset::new(15));
+        assert_eq!(resume.level(), NextOffset::new(20));
         for offset in 0..30 {
-            assert_eq!(resume.rows.lacks(Offset(offset)), offset >= 20);
-            assert_eq!(resume.outputs.lacks(Offset(offset)), offset >= 15);
+            assert_eq!(resume.rows.lacks(Offset::new(offset)), offset >= 20);
+            assert_eq!(resume.outputs.lacks(Offset::new(offset)), offset >= 15);
         }
     }
 
     #[test]
     fn an_attempt_ends_where_the_sides_are_level() {
-        let behind = Resume { rows: NextOffset(20), outputs: NextOffset(15) };
-        let taken =
-            |resume: Resume, below| (10..25).filter(|offset| resume.takes(Offset(*offset), below)).collect::<Vec<_>>();
+        let behind = Resume { rows: NextOffset::new(20), outputs: NextOffset::new(15) };
+        let taken = |resume: Resume, below| {
+            (10..25).filter(|offset| resume.takes(Offset::new(*offset), below)).collect::<Vec<_>>()
+        };
         assert_eq!(taken(behind, true), (15..20).collect::<Vec<_>>());
         assert_eq!(taken(behind, false), (15..25).collect::<Vec<_>>(), "nothing below the level is left");
-        assert_eq!(taken(Resume::at(NextOffset(20)), false), (20..25).collect::<Vec<_>>());
+        assert_eq!(taken(Resume::at(NextOffset::new(20)), false), (20..25).collect::<Vec<_>>());
     }
 
     #[test]
     fn a_commit_of_both_sides_raises_the_number_and_a_repeat_takes_the_others() {
-        let number = |position: Position, hi: i64| position.number(Offset(hi - 1)).0;
+        let number = |position: Position, hi: i64| position.number(Offset::new(hi - 1)).get();
         let level = position((20, 5), (20, 5));
         assert_eq!(number(level, 30), 6);
         let before_kafka = position((20, 5), (10, 4));

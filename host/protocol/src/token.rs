@@ -96,10 +96,10 @@ impl Token {
     fn parse(fields: &str) -> Option<Token> {
         let mut fields = fields.split(' ');
         let mut field = |name: &str| fields.next()?.strip_prefix(name)?.strip_prefix('=');
-        let number = CommitNumber(field("number")?.parse().ok()?);
+        let number = CommitNumber::new(field("number")?.parse().ok()?);
         let epoch = field("epoch")?.parse().ok()?;
         let (lo, hi) = field("offsets")?.split_once("..")?;
-        let (lo, hi) = (NextOffset(lo.parse().ok()?), NextOffset(hi.parse().ok()?));
+        let (lo, hi) = (NextOffset::new(lo.parse().ok()?), NextOffset::new(hi.parse().ok()?));
         let (cluster, pipeline) = (field("cluster")?, field("pipeline")?);
         let writer =
             Writer { pipeline: pipeline.to_owned(), cluster: Some(cluster.to_owned()).filter(|id| !id.is_empty()) };
@@ -144,7 +144,7 @@ mod tests {
 
     fn token(pipeline: &str, cluster: Option<&str>) -> Token {
         let writer = Writer::new(pipeline, cluster);
-        Token { writer, epoch: 7, lo: NextOffset(100), hi: NextOffset(164), number: CommitNumber(42) }
+        Token { writer, epoch: 7, lo: NextOffset::new(100), hi: NextOffset::new(164), number: CommitNumber::new(42) }
     }
 
     #[test]
@@ -169,9 +169,9 @@ mod tests {
         let token = Token {
             writer: Writer::new(&long, Some(&long)),
             epoch: i64::MIN,
-            lo: NextOffset(most),
-            hi: NextOffset(most),
-            number: CommitNumber(i64::MIN),
+            lo: NextOffset::new(most),
+            hi: NextOffset::new(most),
+            number: CommitNumber::new(i64::MIN),
         };
         assert!(token.text().len() <= TOKEN_BYTES, "{}", token.text().len());
         assert_eq!(Mark::read(token.text().as_bytes()), Mark::Token(token));

@@ -43,7 +43,7 @@ pub fn run(args: &Args) -> Result<Success, Failure> {
         if args.partition.is_empty() {
             resume(&pipeline, &mut connection).await
         } else {
-            let partitions: Vec<Partition> = args.partition.iter().copied().map(Partition).collect();
+            let partitions: Vec<Partition> = args.partition.iter().copied().map(Partition::new).collect();
             end_halts(&pipeline, &mut connection, &partitions).await
         }
     })

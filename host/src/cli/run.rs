@@ -169,7 +169,7 @@ fn verdict(ended: Option<ThreadEnded>, draining: bool) -> Option<Result<(), Stri
 }
 
 fn positions(metrics: &Metrics) -> serde_json::Value {
-    metrics.positions().iter().map(|(partition, next)| (partition.to_string(), json!(next.0))).collect()
+    metrics.positions().iter().map(|(partition, next)| (partition.to_string(), json!(next.get()))).collect()
 }
 
 fn listen(kind: SignalKind) -> Result<Signal, Failure> {

@@ -99,7 +99,7 @@ impl Running {
         loop {
             let Engine { brakes, lifecycle, metrics, .. } = &*engine;
             let unready = || lifecycle.unready(&brakes.halts_of(&lifecycle.partitions()));
-            let done: i64 = metrics.positions().values().map(|next| next.0).sum();
+            let done: i64 = metrics.positions().values().map(|next| next.get()).sum();
             if began.is_none() && unready().is_empty() {
                 began = Some(Instant::now());
                 count(bar, total);

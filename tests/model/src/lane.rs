@@ -102,8 +102,8 @@ fn asks_rows(next: &mut Next<'_>, member: usize) {
         let own = &mut world.members[member];
         (own.connected, own.in_doubt) = (true, false);
         let Some(owned) = own.owned.as_mut() else { return };
-        let found = row.map(|row| (row.epoch.into(), NextOffset(row.next.into())));
-        match row_status(owned.epoch.into(), NextOffset(owned.rows.into()), found) {
+        let found = row.map(|row| (row.epoch.into(), NextOffset::new(row.next.into())));
+        match row_status(owned.epoch.into(), NextOffset::new(owned.rows.into()), found) {
             RowStatus::WentBack(_) => world.exit(member),
             RowStatus::At(_) => {
                 (owned.rows, owned.numbers.0, owned.plan) =
@@ -161,7 +161,7 @@ fn asks_outputs(next: &mut Next<'_>, member: usize) {
         world.halted = true;
         return next.push("finds an offset that no member wrote", member, world);
     };
-    (owned.outputs, owned.numbers.1) = (member::small(outputs.0), member::small(number.0));
+    (owned.outputs, owned.numbers.1) = (member::small(outputs.get()), member::small(number.get()));
     next.push("takes new producers and reads K", member, world);
 }
 
@@ -216,9 +216,9 @@ fn begins(next: &mut Next<'_>, member: usize, owned: Owned, carried: Option<Carr
 fn attempt(next: &Next<'_>, owned: Owned, carried: Carried, generation: Option<u8>) -> Attempt {
     let resume = owned.resume();
     let (mut rows, mut outputs) = (Decided::default(), Decided::default());
-    let (mut below, mut last) = (false, Offset(0));
+    let (mut below, mut last) = (false, Offset::new(0));
     for offset in 0..carried.hi {
-        let (index, at) = (usize::from(offset), Offset(offset.into()));
+        let (index, at) = (usize::from(offset), Offset::new(offset.into()));
         if !resume.takes(at, below && next.guards.has(Guard::CutAtLevel)) {
             continue;
         }
@@ -236,8 +236,8 @@ fn attempt(next: &Next<'_>, owned: Owned, carried: Carried, generation: Option<u
         epoch: owned.epoch,
         generation,
         lo: resume.rows.lacks(last).then_some(owned.rows),
-        hi: member::small(last.next().0),
-        number: member::small(number.0),
+        hi: member::small(last.next().get()),
+        number: member::small(number.get()),
         rows,
         kafka: resume.outputs.lacks(last),
         outputs,

@@ -256,10 +256,10 @@ pub(crate) fn writer() -> Writer {
 }
 
 pub(crate) fn group_offset(committed: Committed) -> Group {
-    let next = NextOffset(committed.next.into());
+    let next = NextOffset::new(committed.next.into());
     let foreign = || Mark::Foreign { shown: String::new() };
     let token = |number: u8| {
-        let number = CommitNumber(number.into());
+        let number = CommitNumber::new(number.into());
         Mark::Token(Token { writer: writer(), epoch: 0, lo: next, hi: next, number })
     };
     Group { next, mark: committed.number.map_or_else(foreign, token) }
@@ -278,11 +278,11 @@ fn decision(
     row: Option<Progress>,
 ) -> Option<Result<Takeover, tollgate_protocol::Halt>> {
     let last = if guards.has(Guard::ReadToken) { Last::Token } else { Last::Unknown };
-    let offset = |next: u8| NextOffset(next.into());
+    let offset = |next: u8| NextOffset::new(next.into());
     let row = row.map(|row| Row {
         next: offset(row.next),
         prev: offset(row.prev),
-        number: CommitNumber(row.number.into()),
+        number: CommitNumber::new(row.number.into()),
         last,
     });
     let decision = takeover(group.map(group_offset).as_ref(), row, &writer());
@@ -320,7 +320,7 @@ fn decides(world: &mut World, guards: Guards, member: usize, group: Option<Commi
         }
     };
     let (epoch, plan) = row.map_or_else(Default::default, |row| (row.epoch, row.plan));
-    let (rows, outputs) = (small(resume.rows.0), small(resume.outputs.0));
-    let numbers = (small(numbers.rows.0), small(numbers.outputs.0));
+    let (rows, outputs) = (small(resume.rows.get()), small(resume.outputs.get()));
+    let numbers = (small(numbers.rows.get()), small(numbers.outputs.get()));
     hand_over(world, member, Owned { epoch, rows, outputs, numbers, establish, plan });
 }

@@ -211,11 +211,11 @@ pub struct Owned {
 
 impl Owned {
     pub fn resume(self) -> Resume {
-        Resume { rows: NextOffset(self.rows.into()), outputs: NextOffset(self.outputs.into()) }
+        Resume { rows: NextOffset::new(self.rows.into()), outputs: NextOffset::new(self.outputs.into()) }
     }
 
     pub fn position(self) -> Position {
-        let (rows, outputs) = (CommitNumber(self.numbers.0.into()), CommitNumber(self.numbers.1.into()));
+        let (rows, outputs) = (CommitNumber::new(self.numbers.0.into()), CommitNumber::new(self.numbers.1.into()));
         Position { resume: self.resume(), numbers: CommitNumbers { rows, outputs } }
     }
 }

@@ -128,12 +128,12 @@ mod tests {
     use crate::position::NextOffset;
 
     fn halt(partition: i32, code: &str) -> Halt {
-        let (partition, offset) = (Partition(partition), NextOffset(7));
+        let (partition, offset) = (Partition::new(partition), NextOffset::new(7));
         Halt { partition, code: code.into(), offset, epoch: 1, message: String::new() }
     }
 
     fn partitions(halts: &Halts) -> Vec<i32> {
-        halts.all().map(|halt| halt.partition.0).collect()
+        halts.all().map(|halt| halt.partition.get()).collect()
     }
 
     #[test]
@@ -144,7 +144,7 @@ mod tests {
         // It is not stored yet, so its absence means nothing.
         halts.sync(halts.mark(), vec![]);
         assert_eq!((partitions(&halts), halts.unstored().len()), (vec![3], 1));
-        halts.stored(Partition(3));
+        halts.stored(Partition::new(3));
         halts.sync(halts.mark(), vec![halt(3, "a")]);
         assert_eq!((partitions(&halts), halts.unstored().len()), (vec![3], 0));
         let before = halts.mark();

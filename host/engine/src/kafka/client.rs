@@ -190,7 +190,7 @@ pub fn committed<C: ClientContext + ConsumerContext>(
 ) -> Result<BTreeMap<Partition, Group>, KafkaError> {
     let mut list = TopicPartitionList::new();
     for partition in partitions {
-        list.add_partition(topic, partition.0);
+        list.add_partition(topic, partition.get());
     }
     let committed = consumer.committed_offsets(list, patience)?;
     let marks = marks(&committed);
@@ -198,7 +198,7 @@ pub fn committed<C: ClientContext + ConsumerContext>(
     for (element, mark) in committed.elements().iter().zip(marks) {
         element.error()?;
         if let KafkaOffset::Offset(offset) = element.offset() {
-            offsets.insert(Partition(element.partition()), Group { next: NextOffset(offset), mark });
+            offsets.insert(Partition::new(element.partition()), Group { next: NextOffset::new(offset), mark });
         }
     }
     Ok(offsets)

@@ -143,7 +143,7 @@ impl Lane {
         let message = format!(
             "topic {topic} has no partition {partition}, and output.partition: same needs one: add partitions \
              (kafka-topics.sh --alter --topic {topic} --partitions {} or more)",
-            partition.0 + 1
+            partition.get() + 1
         );
         self.halt(partition, code::OUTPUT_PARTITION_MISSING, message)
     }
@@ -154,7 +154,7 @@ impl Lane {
         Error::Halt(Box::new(Halt {
             partition,
             code: code.to_owned(),
-            offset: owned.map_or(NextOffset(0), |owned| owned.resume.begin()),
+            offset: owned.map_or(NextOffset::new(0), |owned| owned.resume.begin()),
             epoch: owned.map_or(0, |owned| owned.epoch),
             message,
         }))

@@ -30,7 +30,7 @@ impl Overdues {
         for (&(partition, transform, offset), &times) in &self.0 {
             // An event is interrupted at least once before it fails.
             let overdue = Overdue { transform, offset, fails: times >= max_retries.max(1) };
-            found.entry(Partition(partition)).or_default().push(overdue);
+            found.entry(Partition::new(partition)).or_default().push(overdue);
         }
         found
     }
@@ -45,7 +45,7 @@ mod tests {
     }
 
     fn of(overdue: &Overdues, partition: i32, max_retries: u32) -> Vec<Overdue> {
-        overdue.by_partition(max_retries).remove(&Partition(partition)).unwrap_or_default()
+        overdue.by_partition(max_retries).remove(&Partition::new(partition)).unwrap_or_default()
     }
 
     #[test]

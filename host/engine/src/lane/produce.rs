@@ -201,8 +201,8 @@ pub(super) fn dead_letter<'a>(
         pipeline: &pipeline.name,
         letters: topic,
         topic: &pipeline.source.topic,
-        partition: record.partition.0,
-        offset: record.offset.0,
+        partition: record.partition.get(),
+        offset: record.offset.get(),
     };
     let source = dead_letter::Source {
         home,
@@ -244,7 +244,7 @@ fn schema(gate: &Gate, batch: &RecordBatch, record: &Record) -> Option<SchemaId>
 }
 
 fn partition(to: &Destination, record: &Record) -> Option<i32> {
-    (to.partition == OutputPartition::Same).then_some(record.partition.0)
+    (to.partition == OutputPartition::Same).then_some(record.partition.get())
 }
 
 /// Returns the record's own headers, with those of its envelope, those set by the guest, and its origin.

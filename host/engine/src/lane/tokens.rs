@@ -10,8 +10,8 @@ pub(super) fn tokens(topic: &str, writer: &Writer, steps: &[store::Step]) -> Res
     let mut list = TopicPartitionList::new();
     for store::Step { partition, epoch, lo, hi, number } in steps.iter().copied() {
         let token = Token { writer: writer.clone(), epoch, lo, hi, number };
-        let mut element = list.add_partition(topic, partition.0);
-        element.set_offset(KafkaOffset::Offset(hi.0))?;
+        let mut element = list.add_partition(topic, partition.get());
+        element.set_offset(KafkaOffset::Offset(hi.get()))?;
         element.set_metadata(token.text());
     }
     Ok(list)

@@ -63,7 +63,7 @@ pub async fn paused(connection: &mut PgConnection, pipeline: &str) -> Result<Opt
         .await?;
     row.map(|row| {
         let (partition, offset): (Option<i32>, Option<i64>) = (row.try_get(1)?, row.try_get(2)?);
-        let event = partition.map(Partition).zip(offset.map(Offset));
+        let event = partition.map(Partition::new).zip(offset.map(Offset::new));
         Ok(Pause { code: row.try_get(0)?, event, reason: row.try_get(3)? })
     })
     .transpose()
@@ -79,8 +79,8 @@ pub async fn pause(connection: &mut PgConnection, pipeline: &str, pause: &Pause,
     .bind(&pause.reason)
     .bind(digest)
     .bind(&pause.code)
-    .bind(pause.event.map(|(partition, _)| partition.0))
-    .bind(pause.event.map(|(_, offset)| offset.0))
+    .bind(pause.event.map(|(partition, _)| partition.get()))
+    .bind(pause.event.map(|(_, offset)| offset.get()))
     .execute(connection)
     .await?;
     Ok(())
@@ -134,7 +134,7 @@ pub async fn resumed(connection: &mut PgConnection, owner: &Owner) -> Result<Res
             let seconds: f64 = row.try_get(2)?;
             resumed.unlimited = Some(Duration::try_from_secs_f64(seconds).unwrap_or_default());
         } else {
-            resumed.acknowledged.push((Partition(partition), Offset(row.try_get(1)?)));
+            resumed.acknowledged.push((Partition::new(partition), Offset::new(row.try_get(1)?)));
         }
     }
     Ok(resumed)
@@ -148,9 +148,9 @@ pub async fn halt(connection: &mut PgConnection, owner: &Owner, halt: &Halt) -> 
     )
     .bind(&owner.pipeline)
     .bind(&owner.topic)
-    .bind(halt.partition.0)
+    .bind(halt.partition.get())
     .bind(&halt.code)
-    .bind(halt.offset.0)
+    .bind(halt.offset.get())
     .bind(halt.epoch)
     .bind(&halt.message)
     .bind(&owner.name)
@@ -174,9 +174,9 @@ pub async fn halts(connection: &mut PgConnection, pipeline: &str, topic: &str) -
 
 fn read(row: &PgRow) -> Result<Halt> {
     Ok(Halt {
-        partition: Partition(row.try_get(0)?),
+        partition: Partition::new(row.try_get(0)?),
         code: row.try_get(1)?,
-        offset: NextOffset(row.try_get(2)?),
+        offset: NextOffset::new(row.try_get(2)?),
         epoch: row.try_get(3)?,
         message: row.try_get(4)?,
     })
@@ -189,7 +189,7 @@ pub async fn end_halts(
     topic: &str,
     partitions: &[Partition],
 ) -> Result<Vec<Halt>> {
-    let partitions: Vec<i32> = partitions.iter().map(|partition| partition.0).collect();
+    let partitions: Vec<i32> = partitions.iter().map(|partition| partition.get()).collect();
     let rows = sqlx::query(
         "DELETE FROM tollgate.halt WHERE pipeline = $1 AND topic = $2 AND partition = ANY ($3)
          RETURNING partition, code, next_off, epoch, message",

@@ -101,16 +101,16 @@ impl Writer {
     pub fn begin(&mut self, lo: NextOffset, digest: &str) {
         self.frame.clear();
         self.destinations.clear();
-        self.written = lo.0;
+        self.written = lo.get();
         self.run = None;
         self.record.clear();
-        encode_varint(lo.0.unsigned_abs(), &mut self.frame);
+        encode_varint(lo.get().unsigned_abs(), &mut self.frame);
         bytes(&mut self.frame, digest.as_bytes());
     }
 
     /// Adds a letter. The letters of a record must be consecutive, and records must be in the order of their offsets.
     pub fn note(&mut self, source: Source<'_>, letter: &NewRecord<'_>, headers: &Headers<'_>) {
-        if self.record.count > 0 && self.record.offset != source.offset.0 {
+        if self.record.count > 0 && self.record.offset != source.offset.get() {
             self.end_record();
         }
         let destination = self.destination(letter);
@@ -120,7 +120,7 @@ impl Writer {
             && letter.key == source.key
             && letter.value == source.value;
         let record = &mut self.record;
-        record.offset = source.offset.0;
+        record.offset = source.offset.get();
         record.count += 1;
         if passed && record.count == 1 {
             record.passed = Some(destination);
@@ -143,7 +143,7 @@ impl Writer {
         }
         self.end_run();
         // The range's end comes last: it is known only now, and a reader has the whole frame anyway.
-        self.frame.extend(hi.0.to_le_bytes());
+        self.frame.extend(hi.get().to_le_bytes());
         let mut compressor = zstd::bulk::Compressor::new(LEVEL)?;
         compressor.include_checksum(true)?;
         let mut plan = Vec::with_capacity(1 + zstd::zstd_safe::compress_bound(self.frame.len()));
@@ -309,7 +309,7 @@ impl Plan {
 
     /// Returns what a record produces, in order.
     pub fn letters<'a>(&'a self, source: Source<'a>) -> Vec<(NewRecord<'a>, Headers<'a>)> {
-        let place = self.operations.partition_point(|(end, _)| *end <= source.offset.0);
+        let place = self.operations.partition_point(|(end, _)| *end <= source.offset.get());
         match self.operations.get(place).map(|(_, operation)| operation) {
             None | Some(Operation::Nothing) => Vec::new(),
             Some(Operation::Passed(destination)) => {
@@ -357,7 +357,7 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn plan(mut self) -> Option<Plan> {
         let (operations, hi) = self.frame.split_last_chunk::<8>()?;
-        let hi = NextOffset(i64::from_le_bytes(*hi));
+        let hi = NextOffset::new(i64::from_le_bytes(*hi));
         self.frame = operations;
         let lo = i64::try_from(self.number()?).ok()?;
         let digest = self.text()?;
@@ -388,10 +388,10 @@ impl Reader<'_> {
             };
             read.push((end, operation));
         }
-        (end <= hi.0).then_some(Plan {
+        (end <= hi.get()).then_some(Plan {
             frame: Vec::new(),
             digest,
-            lo: NextOffset(lo),
+            lo: NextOffset::new(lo),
             hi,
             destinations,
             operations: read,

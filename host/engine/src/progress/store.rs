@@ -62,8 +62,8 @@ fn found(row: &PgRow) -> Result<Found> {
         Some("at_least_once") => Last::AtLeastOnce,
         _ => Last::Unknown,
     };
-    let (next, prev) = (NextOffset(row.try_get(1)?), NextOffset(row.try_get(2)?));
-    let row_found = Row { next, prev, number: CommitNumber(row.try_get(3)?), last };
+    let (next, prev) = (NextOffset::new(row.try_get(1)?), NextOffset::new(row.try_get(2)?));
+    let row_found = Row { next, prev, number: CommitNumber::new(row.try_get(3)?), last };
     let place = Place { group: row.try_get(5)?, cluster: row.try_get(6)?, topic: row.try_get(7)? };
     Ok(Found { epoch: row.try_get(0)?, row: row_found, place })
 }
@@ -74,7 +74,7 @@ pub async fn rows(
     owner: &Owner,
     partitions: &[Partition],
 ) -> Result<BTreeMap<Partition, Found>> {
-    let partitions: Vec<i32> = partitions.iter().map(|partition| partition.0).collect();
+    let partitions: Vec<i32> = partitions.iter().map(|partition| partition.get()).collect();
     let statement = concat!(
         "SELECT ",
         columns!(),
@@ -82,7 +82,7 @@ pub async fn rows(
     );
     let rows =
         sqlx::query(statement).bind(&owner.pipeline).bind(&owner.topic).bind(partitions).fetch_all(connection).await?;
-    rows.iter().map(|row| Ok((Partition(row.try_get(8)?), found(row)?))).collect()
+    rows.iter().map(|row| Ok((Partition::new(row.try_get(8)?), found(row)?))).collect()
 }
 
 /// Takes the partition over: raises the epoch, so that older owners can no longer commit, and returns the row.
@@ -105,7 +105,7 @@ pub async fn raise_epoch(
     let row = sqlx::query(statement)
         .bind(&owner.pipeline)
         .bind(&owner.topic)
-        .bind(partition.0)
+        .bind(partition.get())
         .bind(&owner.name)
         .bind(&place.group)
         .bind(&place.cluster)
@@ -138,10 +138,10 @@ pub async fn begin(
     let row = sqlx::query(statement)
         .bind(&owner.pipeline)
         .bind(&owner.topic)
-        .bind(partition.0)
-        .bind(start.0)
+        .bind(partition.get())
+        .bind(start.get())
         .bind(&owner.name)
-        .bind(CommitNumber::FIRST.0)
+        .bind(CommitNumber::FIRST.get())
         .bind(delivery.map(Delivery::text))
         .bind(&place.group)
         .bind(&place.cluster)
@@ -172,10 +172,10 @@ pub async fn adopt(
     )
     .bind(&owner.pipeline)
     .bind(&owner.topic)
-    .bind(partition.0)
-    .bind(side.next.0)
+    .bind(partition.get())
+    .bind(side.next.get())
     .bind(&owner.name)
-    .bind(side.number.0)
+    .bind(side.number.get())
     .bind(Delivery::Token.text())
     .bind(&place.group)
     .bind(&place.cluster)
@@ -204,7 +204,7 @@ pub async fn running(connection: &mut PgConnection, pipeline: &str) -> Result<Ve
 /// Records that the group's offsets of these partitions carry tokens now. Returns how many rows still had their epoch.
 pub async fn note_tokens(connection: &mut PgConnection, owner: &Owner, partitions: &[(Partition, i64)]) -> Result<u64> {
     let (partitions, epochs): (Vec<i32>, Vec<i64>) =
-        partitions.iter().map(|(partition, epoch)| (partition.0, *epoch)).unzip();
+        partitions.iter().map(|(partition, epoch)| (partition.get(), *epoch)).unzip();
     let done = sqlx::query(
         "UPDATE tollgate.progress p SET delivery = $5, delivery_epoch = p.epoch
          FROM unnest($3::int[], $4::bigint[]) b(partition, epoch)
@@ -241,11 +241,11 @@ pub async fn advance(
     delivery: Delivery,
     guarded: bool,
 ) -> Result<u64> {
-    let partitions: Vec<i32> = steps.iter().map(|step| step.partition.0).collect();
+    let partitions: Vec<i32> = steps.iter().map(|step| step.partition.get()).collect();
     let epochs: Vec<i64> = steps.iter().map(|step| step.epoch).collect();
-    let lows: Vec<i64> = steps.iter().map(|step| step.lo.0).collect();
-    let highs: Vec<i64> = steps.iter().map(|step| step.hi.0).collect();
-    let numbers: Vec<i64> = steps.iter().map(|step| step.number.0).collect();
+    let lows: Vec<i64> = steps.iter().map(|step| step.lo.get()).collect();
+    let highs: Vec<i64> = steps.iter().map(|step| step.hi.get()).collect();
+    let numbers: Vec<i64> = steps.iter().map(|step| step.number.get()).collect();
     // I1: the row moves only from lo to hi at our epoch, in the transaction of the rows.
     // The unguarded form exists to prove that the tests can fail; see `hazards`.
     let statement = if guarded {
@@ -282,7 +282,7 @@ pub async fn plan(connection: &mut PgConnection, owner: &Owner, partition: Parti
         sqlx::query_scalar("SELECT plan FROM tollgate.progress WHERE pipeline = $1 AND topic = $2 AND partition = $3")
             .bind(&owner.pipeline)
             .bind(&owner.topic)
-            .bind(partition.0)
+            .bind(partition.get())
             .fetch_optional(connection)
             .await?;
     Ok(plan.flatten())
@@ -299,7 +299,7 @@ pub async fn settled(connection: &mut PgConnection, owner: &Owner, partition: Pa
     let row = sqlx::query(statement)
         .bind(&owner.pipeline)
         .bind(&owner.topic)
-        .bind(partition.0)
+        .bind(partition.get())
         .fetch_optional(&mut *transaction)
         .await?;
     transaction.rollback().await?;
@@ -390,7 +390,7 @@ pub async fn owners(
     partitions: &[Partition],
     own: i32,
 ) -> Result<Vec<Slot>> {
-    let partitions: Vec<i32> = partitions.iter().map(|partition| partition.0).collect();
+    let partitions: Vec<i32> = partitions.iter().map(|partition| partition.get()).collect();
     let rows = sqlx::query(
         "SELECT DISTINCT slot.slot, slot.lanes FROM tollgate.progress JOIN tollgate.slot USING (pipeline, owner)
          WHERE pipeline = $1 AND topic = $2 AND partition = ANY ($3) AND slot.slot <> $4 ORDER BY 1",
@@ -407,7 +407,7 @@ pub async fn owners(
 /// Locks the rows of these partitions until the caller's transaction ends. By these locks a takeover finds the
 /// transactions of an unresponsive member ([`end_stuck`]), even one that writes no progress.
 pub async fn lock(connection: &mut PgConnection, owner: &Owner, partitions: &[Partition]) -> Result<()> {
-    let partitions: Vec<i32> = partitions.iter().map(|partition| partition.0).collect();
+    let partitions: Vec<i32> = partitions.iter().map(|partition| partition.get()).collect();
     sqlx::query(
         "SELECT 1 FROM tollgate.progress WHERE pipeline = $1 AND topic = $2 AND partition = ANY ($3)
          ORDER BY partition FOR UPDATE",
@@ -433,7 +433,7 @@ pub async fn end_stuck(
     partitions: &[Partition],
     lane: &str,
 ) -> Result<u64> {
-    let partitions: Vec<i32> = partitions.iter().map(|partition| partition.0).collect();
+    let partitions: Vec<i32> = partitions.iter().map(|partition| partition.get()).collect();
     let ended = sqlx::query(
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
          WHERE application_name = $4 AND state_change < clock_timestamp() - interval '1 s'

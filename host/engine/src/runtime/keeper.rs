@@ -252,11 +252,12 @@ fn lags(keeper: &Keeper, consumer: &BaseConsumer<Callbacks>, watch: &mut Watch) 
     watch.keep(&positions.keys().copied().collect());
     for (partition, next) in positions {
         // The end for readers of committed records.
-        let Ok((_, high)) = consumer.fetch_watermarks(&keeper.pipeline.source.topic, partition.0, limits::KEEPER_CALL)
+        let Ok((_, high)) =
+            consumer.fetch_watermarks(&keeper.pipeline.source.topic, partition.get(), limits::KEEPER_CALL)
         else {
             continue;
         };
-        let lag = keeper.metrics.lag(partition, next, NextOffset(high));
+        let lag = keeper.metrics.lag(partition, next, NextOffset::new(high));
         // An intentional stop is already reported.
         let waits = keeper.brakes.paused().is_some() || keeper.brakes.is_halted(partition);
         let still = watch.look(partition, next, if waits { 0 } else { lag }, now);

@@ -71,7 +71,7 @@ mod tests {
 
     fn tally(events: u64, dead: &[(&str, u64)], lag: i64) -> Tally {
         let dead_letters = dead.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect();
-        let lag = BTreeMap::from([(Partition(0), lag), (Partition(1), 1)]);
+        let lag = BTreeMap::from([(Partition::new(0), lag), (Partition::new(1), 1)]);
         Tally { events, rows: events * 2, outputs: events * 3, dead_letters, lag }
     }
 

@@ -34,7 +34,7 @@ mod tests {
     fn lag_without_a_commit_is_counted_from_the_last_commit_on() {
         let (mut watch, began) = (Watch::default(), Instant::now());
         let mut look = |next, lag, seconds| {
-            watch.look(Partition(0), NextOffset(next), lag, began + Duration::from_secs(seconds)).as_secs()
+            watch.look(Partition::new(0), NextOffset::new(next), lag, began + Duration::from_secs(seconds)).as_secs()
         };
         assert_eq!(look(5, 0, 0), 0);
         assert_eq!(look(5, 0, 100), 0, "no lag");
@@ -43,6 +43,9 @@ mod tests {
         assert_eq!(look(6, 2, 200), 90);
         assert_eq!(look(8, 0, 201), 0);
         watch.keep(&BTreeSet::new());
-        assert_eq!(watch.look(Partition(0), NextOffset(8), 1, began + Duration::from_secs(999)), Duration::ZERO);
+        assert_eq!(
+            watch.look(Partition::new(0), NextOffset::new(8), 1, began + Duration::from_secs(999)),
+            Duration::ZERO
+        );
     }
 }

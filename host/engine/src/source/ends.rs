@@ -64,7 +64,7 @@ fn ask(pipeline: &Pipeline, isolation: &str) -> Result<BTreeMap<Partition, NextO
     let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
     let end = |partition: i32| {
         let (_, end) = consumer.fetch_watermarks(topic, partition, limits::KAFKA_CALL)?;
-        Ok((Partition(partition), NextOffset(end)))
+        Ok((Partition::new(partition), NextOffset::new(end)))
     };
     partitions.map(|partition| end(partition.id())).collect()
 }
@@ -75,9 +75,10 @@ mod tests {
 
     #[test]
     fn a_partition_is_through_at_its_old_end_or_where_nothing_is_left() {
-        let ends = Ends([(Partition(0), NextOffset(10)), (Partition(1), NextOffset(0))].into());
-        let reached =
-            |partition, position, exhausted| ends.reached(Partition(partition), NextOffset(position), exhausted);
+        let ends = Ends([(Partition::new(0), NextOffset::new(10)), (Partition::new(1), NextOffset::new(0))].into());
+        let reached = |partition, position, exhausted| {
+            ends.reached(Partition::new(partition), NextOffset::new(position), exhausted)
+        };
         assert!(!reached(0, 9, false), "a record or a marker lies at 9");
         assert!(reached(0, 9, true), "it was a marker");
         assert!(reached(0, 10, false), "more may have come since");

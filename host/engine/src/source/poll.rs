@@ -121,8 +121,8 @@ struct Filling {
 /// Copies a message into a batch. librdkafka's own buffer is freed at once, so that its queue limits hold.
 fn copy(message: &BorrowedMessage<'_>, assignment: u64, batch: &mut RecordBatch) {
     let raw = Raw {
-        partition: Partition(message.partition()),
-        offset: Offset(message.offset()),
+        partition: Partition::new(message.partition()),
+        offset: Offset::new(message.offset()),
         timestamp: message.timestamp().to_millis().unwrap_or(-1),
         key: message.key(),
         value: message.payload(),
@@ -243,7 +243,7 @@ impl Poll {
 
     /// Returns a partition's lane. A partition always goes to the same lane, so its order needs no coordination.
     fn lane_of(&self, partition: Partition) -> usize {
-        usize::try_from(partition.0).unwrap_or_default() % self.lanes.len()
+        usize::try_from(partition.get()).unwrap_or_default() % self.lanes.len()
     }
 
     fn poll_once(&mut self, draining: bool) {
@@ -266,7 +266,7 @@ impl Poll {
                     }
                     match consumer.poll(Duration::ZERO) {
                         Some(Ok(message)) => self.take(&message),
-                        Some(Err(KafkaError::PartitionEOF(partition))) => self.exhausted(Partition(partition)),
+                        Some(Err(KafkaError::PartitionEOF(partition))) => self.exhausted(Partition::new(partition)),
                         Some(Err(error)) => return self.consumer_error(&error),
                         None => break,
                     }
@@ -275,7 +275,7 @@ impl Poll {
             Some(Ok(_)) => {}
             Some(Err(KafkaError::PartitionEOF(partition))) => {
                 consumer.context().answered();
-                self.exhausted(Partition(partition));
+                self.exhausted(Partition::new(partition));
             }
             Some(Err(error)) => self.consumer_error(&error),
         }
@@ -287,14 +287,14 @@ impl Poll {
     }
 
     fn take(&mut self, message: &BorrowedMessage<'_>) {
-        let partition = Partition(message.partition());
-        let offset = Offset(message.offset());
+        let partition = Partition::new(message.partition());
+        let offset = Offset::new(message.offset());
         let lane = self.lane_of(partition);
         let Some(tracked) = self.state.tracked.get_mut(&partition) else { return };
         if self.state.filling[lane].stalled || tracked.position.is_past(offset) {
             return;
         }
-        if tracked.position < NextOffset(offset.0) {
+        if tracked.position < NextOffset::new(offset.get()) {
             // This is a gap. Transaction markers and compaction leave gaps, but a record that librdkafka skipped must
             // not be mistaken for one.
             if !tracked.confirmed {
@@ -335,7 +335,7 @@ impl Poll {
         }
         let topic = &self.pipeline.source.topic;
         if let Err(error) =
-            self.consumer.seek(topic, partition.0, KafkaOffset::Offset(position.0), limits::SEEK_TIMEOUT)
+            self.consumer.seek(topic, partition.get(), KafkaOffset::Offset(position.get()), limits::SEEK_TIMEOUT)
         {
             tracing::warn!(%partition, %position, %error, "seek failed");
             if let Some(tracked) = self.state.tracked.get_mut(&partition) {
@@ -385,7 +385,7 @@ impl Poll {
     fn partitions_of(&self, lane: usize) -> TopicPartitionList {
         let mut list = TopicPartitionList::new();
         for partition in self.state.tracked.keys().filter(|partition| self.lane_of(**partition) == lane) {
-            list.add_partition(&self.pipeline.source.topic, partition.0);
+            list.add_partition(&self.pipeline.source.topic, partition.get());
         }
         list
     }

@@ -56,12 +56,12 @@ pub fn unreadable(
     let consumer: Arc<BaseConsumer<Silent>> = Arc::new(config.create_with_context(Silent)?);
     let mut list = TopicPartitionList::new();
     for (partition, next) in positions {
-        list.add_partition_offset(topic, partition.0, KafkaOffset::Offset(next.0))?;
+        list.add_partition_offset(topic, partition.get(), KafkaOffset::Offset(next.get()))?;
     }
     consumer.assign(&list)?;
     let mut open: Vec<_> = positions
         .keys()
-        .filter_map(|partition| Some((*partition, consumer.split_partition_queue(topic, partition.0)?)))
+        .filter_map(|partition| Some((*partition, consumer.split_partition_queue(topic, partition.get())?)))
         .collect();
     let mut unreadable = BTreeMap::new();
     let until = Instant::now() + limits::PROBE_PATIENCE;

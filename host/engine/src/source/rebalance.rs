@@ -113,7 +113,8 @@ impl ClientContext for Callbacks {
 
 impl ConsumerContext for Callbacks {
     fn rebalance(&self, consumer: &BaseConsumer<Self>, kind: RDKafkaRespErr, list: &mut TopicPartitionList) {
-        let partitions: Vec<Partition> = list.elements().iter().map(|element| Partition(element.partition())).collect();
+        let partitions: Vec<Partition> =
+            list.elements().iter().map(|element| Partition::new(element.partition())).collect();
         let assign = kind == RDKafkaRespErr::RD_KAFKA_RESP_ERR__ASSIGN_PARTITIONS;
         if self.closing.load(Ordering::Acquire) {
             let done = if assign {

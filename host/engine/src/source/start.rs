@@ -27,13 +27,13 @@ pub fn bounds<C: ClientContext + ConsumerContext>(
     patience: Duration,
 ) -> Result<Bounds, KafkaError> {
     let topic = &source.topic;
-    let (low, high) = consumer.fetch_watermarks(topic, partition.0, patience)?;
+    let (low, high) = consumer.fetch_watermarks(topic, partition.get(), patience)?;
     let start = match source.start {
         Start::Earliest | Start::Committed => low,
         Start::Latest => high,
         Start::Timestamp(millis) => {
             let mut list = TopicPartitionList::new();
-            list.add_partition_offset(topic, partition.0, KafkaOffset::Offset(millis))?;
+            list.add_partition_offset(topic, partition.get(), KafkaOffset::Offset(millis))?;
             let found = consumer.offsets_for_times(list, patience)?;
             match found.elements().first().map(|element| element.offset()) {
                 Some(KafkaOffset::Offset(offset)) => offset,
@@ -42,5 +42,5 @@ pub fn bounds<C: ClientContext + ConsumerContext>(
             }
         }
     };
-    Ok(Bounds { first: NextOffset(low), end: NextOffset(high), start: NextOffset(start) })
+    Ok(Bounds { first: NextOffset::new(low), end: NextOffset::new(high), start: NextOffset::new(start) })
 }

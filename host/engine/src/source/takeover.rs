@@ -375,7 +375,7 @@ impl Worker {
         let topic = &self.pipeline.source.topic;
         let metadata = self.consumer.fetch_metadata(Some(topic), limits::TAKEOVER_CALL)?;
         let partitions = metadata.topics().iter().flat_map(|topic| topic.partitions());
-        let partitions: Vec<Partition> = partitions.map(|partition| Partition(partition.id())).collect();
+        let partitions: Vec<Partition> = partitions.map(|partition| Partition::new(partition.id())).collect();
         match self.group_offsets(&partitions, limits::TAKEOVER_CALL)?.is_empty() {
             true => Err(self.halt(partition, Disagreement::NothingCommitted)),
             false => Ok(()),

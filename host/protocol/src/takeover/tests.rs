@@ -10,13 +10,19 @@ fn here() -> Writer {
 }
 
 fn row(prev: i64, next: i64, number: i64) -> Row {
-    Row { next: NextOffset(next), prev: NextOffset(prev), number: CommitNumber(number), last: Last::Token }
+    Row {
+        next: NextOffset::new(next),
+        prev: NextOffset::new(prev),
+        number: CommitNumber::new(number),
+        last: Last::Token,
+    }
 }
 
 fn by(pipeline: &str, cluster: Option<&str>, offset: i64, hi: i64, number: i64) -> Group {
     let writer = Writer::new(pipeline, cluster);
-    let token = Token { writer, epoch: 3, lo: NextOffset(0), hi: NextOffset(hi), number: CommitNumber(number) };
-    Group { next: NextOffset(offset), mark: Mark::Token(token) }
+    let token =
+        Token { writer, epoch: 3, lo: NextOffset::new(0), hi: NextOffset::new(hi), number: CommitNumber::new(number) };
+    Group { next: NextOffset::new(offset), mark: Mark::Token(token) }
 }
 
 fn ours(offset: i64, number: i64) -> Group {
@@ -24,7 +30,7 @@ fn ours(offset: i64, number: i64) -> Group {
 }
 
 fn foreign(offset: i64) -> Group {
-    Group { next: NextOffset(offset), mark: Mark::Foreign { shown: "app".into() } }
+    Group { next: NextOffset::new(offset), mark: Mark::Foreign { shown: "app".into() } }
 }
 
 fn take(group: &Group, row: Row) -> Result<Takeover, Halt> {
@@ -32,12 +38,15 @@ fn take(group: &Group, row: Row) -> Result<Takeover, Halt> {
 }
 
 fn position(rows: (i64, i64), outputs: (i64, i64)) -> Position {
-    let resume = Resume { rows: NextOffset(rows.0), outputs: NextOffset(outputs.0) };
-    Position { resume, numbers: CommitNumbers { rows: CommitNumber(rows.1), outputs: CommitNumber(outputs.1) } }
+    let resume = Resume { rows: NextOffset::new(rows.0), outputs: NextOffset::new(outputs.0) };
+    Position {
+        resume,
+        numbers: CommitNumbers { rows: CommitNumber::new(rows.1), outputs: CommitNumber::new(outputs.1) },
+    }
 }
 
 fn moved(group: i64, prev: i64, next: i64) -> Result<Takeover, Halt> {
-    Err(Halt::GroupMoved { group: NextOffset(group), prev: NextOffset(prev), next: NextOffset(next) })
+    Err(Halt::GroupMoved { group: NextOffset::new(group), prev: NextOffset::new(prev), next: NextOffset::new(next) })
 }
 
 #[test]
@@ -59,29 +68,30 @@ fn every_line_of_the_takeover_table() {
 
 #[test]
 fn what_is_missing_on_one_side() {
-    let first = Row { next: NextOffset(7), ..row(7, 7, 1) };
+    let first = Row { next: NextOffset::new(7), ..row(7, 7, 1) };
     assert_eq!(takeover(None, Some(first), &here()), Ok(Takeover::Establish(position((7, 1), (7, 1)))));
     let none = takeover(None, Some(row(10, 20, 5)), &here());
-    assert_eq!(none, Err(Halt::NoGroupOffset { row: NextOffset(20) }));
+    assert_eq!(none, Err(Halt::NoGroupOffset { row: NextOffset::new(20) }));
     for group in [ours(5, 3), foreign(5)] {
-        assert_eq!(takeover(Some(&group), None, &here()), Err(Halt::NoProgress { group: NextOffset(5) }));
+        assert_eq!(takeover(Some(&group), None, &here()), Err(Halt::NoProgress { group: NextOffset::new(5) }));
     }
 }
 
 #[test]
 fn an_offset_that_somebody_else_committed_halts_wherever_it_lies() {
     for offset in [0, 10, 15, 20, 150] {
-        let halt = Halt::ForeignOffset { group: NextOffset(offset), row: NextOffset(20), metadata: "app".into() };
+        let halt =
+            Halt::ForeignOffset { group: NextOffset::new(offset), row: NextOffset::new(20), metadata: "app".into() };
         assert_eq!(take(&foreign(offset), row(10, 20, 5)), Err(halt));
-        let other = Halt::OtherPipeline { group: NextOffset(offset), pipeline: "refunds".into() };
+        let other = Halt::OtherPipeline { group: NextOffset::new(offset), pipeline: "refunds".into() };
         assert_eq!(take(&by("refunds", Some(CLUSTER), offset, offset, 5), row(10, 20, 5)), Err(other));
         let mirrored = Halt::OtherCluster { was: "cluster-2".into(), now: CLUSTER.into() };
         assert_eq!(take(&by(HERE, Some("cluster-2"), offset, offset, 5), row(10, 20, 5)), Err(mirrored));
-        let newer = Group { next: NextOffset(offset), mark: Mark::Newer { format: "tollgate/2".into() } };
-        let halt = Halt::NewerToken { group: NextOffset(offset), format: "tollgate/2".into() };
+        let newer = Group { next: NextOffset::new(offset), mark: Mark::Newer { format: "tollgate/2".into() } };
+        let halt = Halt::NewerToken { group: NextOffset::new(offset), format: "tollgate/2".into() };
         assert_eq!(take(&newer, row(10, 20, 5)), Err(halt));
     }
-    let copied = Halt::CopiedToken { group: NextOffset(17), token: NextOffset(20) };
+    let copied = Halt::CopiedToken { group: NextOffset::new(17), token: NextOffset::new(20) };
     assert_eq!(take(&by(HERE, Some(CLUSTER), 17, 20, 5), row(10, 20, 5)), Err(copied));
 }
 
@@ -117,37 +127,37 @@ fn after_at_least_once_the_row_alone_counts() {
 #[test]
 fn start_committed_adopts_what_another_program_left_and_no_pipelines_offset() {
     assert_eq!(adopt(&foreign(17), &here()), Ok(Takeover::Establish(position((17, 1), (17, 1)))));
-    assert_eq!(adopt(&ours(17, 4), &here()), Err(Halt::NoProgress { group: NextOffset(17) }));
+    assert_eq!(adopt(&ours(17, 4), &here()), Err(Halt::NoProgress { group: NextOffset::new(17) }));
     assert!(matches!(adopt(&by("refunds", None, 17, 17, 4), &here()), Err(Halt::OtherPipeline { .. })));
 }
 
 #[test]
 fn at_least_once_trusts_the_row_before_the_group() {
-    let resume = |offset, number| Takeover::Resume(Position::level(NextOffset(offset), CommitNumber(number)));
+    let resume = |offset, number| Takeover::Resume(Position::level(NextOffset::new(offset), CommitNumber::new(number)));
     assert_eq!(takeover_at_least_once(None, None), Takeover::Start);
-    assert_eq!(takeover_at_least_once(Some(NextOffset(9)), Some(row(10, 20, 5))), resume(20, 5));
-    assert_eq!(takeover_at_least_once(Some(NextOffset(9)), None), resume(9, 1));
+    assert_eq!(takeover_at_least_once(Some(NextOffset::new(9)), Some(row(10, 20, 5))), resume(20, 5));
+    assert_eq!(takeover_at_least_once(Some(NextOffset::new(9)), None), resume(9, 1));
 }
 
 #[test]
 fn a_lane_believes_only_the_offset_before_and_after_its_open_commit() {
     let asked = |group: Option<&Group>, at| concluded(group, at, &here());
     let undecided = position((10, 4), (10, 4));
-    assert_eq!(asked(Some(&ours(10, 4)), undecided), Ok((NextOffset(10), CommitNumber(4))));
+    assert_eq!(asked(Some(&ours(10, 4)), undecided), Ok((NextOffset::new(10), CommitNumber::new(4))));
     let decided = position((20, 5), (10, 4));
-    assert_eq!(asked(Some(&ours(10, 4)), decided), Ok((NextOffset(10), CommitNumber(4))));
-    assert_eq!(asked(Some(&ours(20, 5)), decided), Ok((NextOffset(20), CommitNumber(5))));
+    assert_eq!(asked(Some(&ours(10, 4)), decided), Ok((NextOffset::new(10), CommitNumber::new(4))));
+    assert_eq!(asked(Some(&ours(20, 5)), decided), Ok((NextOffset::new(20), CommitNumber::new(5))));
     assert_eq!(
         asked(Some(&ours(15, 4)), decided),
-        Ok((NextOffset(15), CommitNumber(4))),
+        Ok((NextOffset::new(15), CommitNumber::new(4))),
         "a repeat that was cut short"
     );
     let lost = position((20, 5), (60, 8));
-    assert_eq!(asked(Some(&ours(60, 8)), lost), Ok((NextOffset(60), CommitNumber(8))));
+    assert_eq!(asked(Some(&ours(60, 8)), lost), Ok((NextOffset::new(60), CommitNumber::new(8))));
     for wrong in [ours(20, 5), ours(9, 3), ours(11, 4), foreign(10)] {
         assert!(asked(Some(&wrong), undecided).is_err(), "{wrong:?}");
     }
-    assert_eq!(asked(None, undecided), Err(Halt::NoGroupOffset { row: NextOffset(10) }));
+    assert_eq!(asked(None, undecided), Err(Halt::NoGroupOffset { row: NextOffset::new(10) }));
 }
 
 #[test]
@@ -172,7 +182,7 @@ fn what_the_row_remembers_of_its_place_must_be_here() {
 
 #[test]
 fn every_halt_has_a_code_of_its_own() {
-    let offset = NextOffset(1);
+    let offset = NextOffset::new(1);
     let text = String::new;
     let all = [
         Halt::NoProgress { group: offset },

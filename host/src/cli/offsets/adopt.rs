@@ -125,9 +125,9 @@ fn chosen(args: &Args, pipeline: &Pipeline, count: usize) -> Result<Vec<Partitio
         let message = format!("--partition: topic {topic} has no partition {unknown}; it has {count}");
         return Err(Failure::configuration("offsets.partition", message));
     }
-    let mut partitions: Vec<Partition> = args.partition.iter().copied().map(Partition).collect();
+    let mut partitions: Vec<Partition> = args.partition.iter().copied().map(Partition::new).collect();
     if partitions.is_empty() {
-        partitions = (0..count).map(Partition).collect();
+        partitions = (0..count).map(Partition::new).collect();
     }
     partitions.sort_unstable();
     partitions.dedup();
@@ -244,8 +244,8 @@ impl Verb<'_> {
             let epoch = epochs.get(partition).copied().unwrap_or_default();
             let (hi, number) = (side.next, side.number);
             let token = Token { writer: self.writer.clone(), epoch, lo: hi, hi, number };
-            let mut element = list.add_partition(&self.pipeline.source.topic, partition.0);
-            element.set_offset(KafkaOffset::Offset(hi.0)).map_err(|error| kafka(&error))?;
+            let mut element = list.add_partition(&self.pipeline.source.topic, partition.get());
+            element.set_offset(KafkaOffset::Offset(hi.get())).map_err(|error| kafka(&error))?;
             element.set_metadata(token.text());
         }
         if list.count() > 0 {

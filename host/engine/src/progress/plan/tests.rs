@@ -31,20 +31,20 @@ impl Made {
 }
 
 fn source(event: &Event, offset: i64) -> Source<'_> {
-    Source { offset: Offset(offset), key: event.key.as_deref(), value: event.value.as_deref() }
+    Source { offset: Offset::new(offset), key: event.key.as_deref(), value: event.value.as_deref() }
 }
 
 /// Returns the events' offsets, the end of the batch, and its plan.
 fn written(events: &[Event]) -> (Vec<i64>, NextOffset, Vec<u8>) {
     let mut writer = Writer::default();
     // The remains of an earlier batch must have no effect.
-    writer.begin(NextOffset(7), "another");
+    writer.begin(NextOffset::new(7), "another");
     writer.note(
-        Source { offset: Offset(8), key: None, value: None },
+        Source { offset: Offset::new(8), key: None, value: None },
         &letter(&Made::passed(&None, &None)),
         &Headers::default(),
     );
-    writer.begin(NextOffset(100), "digest");
+    writer.begin(NextOffset::new(100), "digest");
     let mut next = 100;
     let mut offsets = Vec::new();
     for event in events {
@@ -61,7 +61,7 @@ fn written(events: &[Event]) -> (Vec<i64>, NextOffset, Vec<u8>) {
         offsets.push(offset);
         next = offset + 1;
     }
-    let hi = NextOffset(next + 2);
+    let hi = NextOffset::new(next + 2);
     (offsets, hi, writer.finish(hi).unwrap())
 }
 
@@ -129,26 +129,26 @@ proptest! {
     #[test]
     fn what_was_noted_is_read_whatever_it_is(events in proptest::collection::vec(event(), 0..40)) {
         let (offsets, hi, stored) = written(&events);
-        let plan = Plan::read(&stored, NextOffset(100), hi).unwrap();
+        let plan = Plan::read(&stored, NextOffset::new(100), hi).unwrap();
         prop_assert_eq!(plan.digest(), "digest");
         for (event, offset) in events.iter().zip(&offsets) {
-            prop_assert!(plan.covers(Offset(*offset)));
+            prop_assert!(plan.covers(Offset::new(*offset)));
             prop_assert_eq!(read(&plan, event, *offset), event.letters.clone());
         }
         // A half-completed batch is continued in its middle.
-        prop_assert!(Plan::read(&stored, NextOffset(hi.0 - 1), hi).is_ok());
+        prop_assert!(Plan::read(&stored, NextOffset::new(hi.get() - 1), hi).is_ok());
     }
 
     #[test]
     fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..60)) {
         let mut stored = vec![VERSION];
         stored.extend(zstd::bulk::compress(&bytes, LEVEL).unwrap());
-        if let Ok(plan) = Plan::read(&stored, NextOffset(0), NextOffset(0)) {
+        if let Ok(plan) = Plan::read(&stored, NextOffset::new(0), NextOffset::new(0)) {
             for offset in -2..4 {
-                plan.letters(Source { offset: Offset(offset), key: None, value: None });
+                plan.letters(Source { offset: Offset::new(offset), key: None, value: None });
             }
         }
-        Plan::read(&bytes, NextOffset(0), NextOffset(0)).unwrap_err();
+        Plan::read(&bytes, NextOffset::new(0), NextOffset::new(0)).unwrap_err();
     }
 }
 
@@ -174,7 +174,7 @@ fn a_dropped_event_ends_the_run() {
     let mut events = passing(5);
     events[2].letters.clear();
     let (offsets, hi, stored) = written(&events);
-    let plan = Plan::read(&stored, NextOffset(100), hi).unwrap();
+    let plan = Plan::read(&stored, NextOffset::new(100), hi).unwrap();
     let counts: Vec<usize> =
         offsets.iter().zip(&events).map(|(offset, event)| read(&plan, event, *offset).len()).collect();
     assert_eq!(counts, [1, 1, 0, 1, 1]);
@@ -183,15 +183,15 @@ fn a_dropped_event_ends_the_run() {
 #[test]
 fn a_plan_that_does_not_fit_is_refused() {
     let (.., hi, stored) = written(&passing(10));
-    let found = |stored: &[u8], outputs, rows| Plan::read(stored, NextOffset(outputs), rows).unwrap_err();
+    let found = |stored: &[u8], outputs, rows| Plan::read(stored, NextOffset::new(outputs), rows).unwrap_err();
     assert_eq!(found(&[2, 0, 0], 100, hi), PlanError::Newer(2));
     assert!(matches!(found(&[], 100, hi), PlanError::Damaged(_)));
     assert!(matches!(found(&stored, 99, hi), PlanError::Elsewhere { .. }));
-    assert!(matches!(found(&stored, 100, NextOffset(hi.0 + 1)), PlanError::Elsewhere { .. }));
+    assert!(matches!(found(&stored, 100, NextOffset::new(hi.get() + 1)), PlanError::Elsewhere { .. }));
     for place in 1..stored.len() {
         let mut spoilt = stored.clone();
         spoilt[place] ^= 0x20;
-        let read = Plan::read(&spoilt, NextOffset(100), hi);
+        let read = Plan::read(&spoilt, NextOffset::new(100), hi);
         assert!(matches!(read, Err(PlanError::Damaged(_))), "byte {place}: {read:?}");
     }
 }

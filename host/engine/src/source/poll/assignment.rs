@@ -111,9 +111,9 @@ impl Poll {
                 again.push((taken.partition, begin));
                 continue;
             }
-            let offset = KafkaOffset::Offset(begin.0);
+            let offset = KafkaOffset::Offset(begin.get());
             let topic = &self.pipeline.source.topic;
-            if let Err(error) = list.add_partition_offset(topic, taken.partition.0, offset) {
+            if let Err(error) = list.add_partition_offset(topic, taken.partition.get(), offset) {
                 self.state.fatal = Some(format!("offset {begin} of partition {}: {error}", taken.partition));
                 return;
             }
@@ -221,7 +221,7 @@ impl Poll {
                 // were never assigned.
                 let mut list = TopicPartitionList::new();
                 for partition in partitions.iter().filter(|partition| self.state.fetched.remove(partition)) {
-                    list.add_partition(&self.pipeline.source.topic, partition.0);
+                    list.add_partition(&self.pipeline.source.topic, partition.get());
                 }
                 told(self.consumer.incremental_unassign(&list));
             }
@@ -230,7 +230,7 @@ impl Poll {
 
     fn assign_all(&mut self, list: &TopicPartitionList) {
         self.state.unanswered = None;
-        self.state.fetched.extend(list.elements().iter().map(|element| Partition(element.partition())));
+        self.state.fetched.extend(list.elements().iter().map(|element| Partition::new(element.partition())));
         told(self.consumer.incremental_assign(list));
     }
 }

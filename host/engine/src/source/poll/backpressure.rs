@@ -153,7 +153,7 @@ impl Poll {
             .state
             .tracked
             .iter_mut()
-            .filter(|(partition, _)| usize::try_from(partition.0).unwrap_or_default() % self.lanes.len() == lane)
+            .filter(|(partition, _)| usize::try_from(partition.get()).unwrap_or_default() % self.lanes.len() == lane)
             .map(|(partition, tracked)| {
                 tracked.confirmed = false;
                 (*partition, tracked.position)

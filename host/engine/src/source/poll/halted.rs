@@ -40,7 +40,7 @@ impl Poll {
         self.state.halted.retain(|partition| !resumed.contains(partition));
         let mut list = TopicPartitionList::new();
         for partition in resumed.iter().filter(|partition| self.state.fetched.remove(partition)) {
-            list.add_partition(&self.pipeline.source.topic, partition.0);
+            list.add_partition(&self.pipeline.source.topic, partition.get());
         }
         if list.count() > 0 {
             // A partition whose offset was missing accepts no seek: it is assigned again after its takeover.
@@ -55,7 +55,7 @@ impl Poll {
         self.state.halted.insert(partition);
         if self.state.fetched.contains(&partition) {
             let mut list = TopicPartitionList::new();
-            list.add_partition(&self.pipeline.source.topic, partition.0);
+            list.add_partition(&self.pipeline.source.topic, partition.get());
             if let Err(error) = self.consumer.pause(&list) {
                 tracing::warn!(%partition, %error, "pause failed");
             }
@@ -84,10 +84,10 @@ impl Poll {
         let topic = &self.pipeline.source.topic;
         let mut found = false;
         for (partition, tracked) in &self.state.tracked {
-            let Ok((low, high)) = self.consumer.fetch_watermarks(topic, partition.0, limits::SEEK_TIMEOUT) else {
+            let Ok((low, high)) = self.consumer.fetch_watermarks(topic, partition.get(), limits::SEEK_TIMEOUT) else {
                 continue;
             };
-            let NextOffset(next) = tracked.position;
+            let next = tracked.position.get();
             if next >= low && next <= high {
                 continue;
             }

@@ -55,12 +55,13 @@ fn adoption(one: &Judged) -> Option<&Adoption> {
 fn object(one: &Judged, adoption: &Adoption) -> Option<Value> {
     let Effects { rows_skipped, rows_repeated, outputs_skipped, outputs_repeated, outputs_unsure } = &adoption.effects;
     let ends = |range: &Option<Range<i64>>| range.as_ref().map(|range| json!([range.start, range.end]));
-    let side = |side: Option<Side>| side.map(|side| json!({ "next_offset": side.next.0, "commit": side.number.0 }));
+    let side =
+        |side: Option<Side>| side.map(|side| json!({ "next_offset": side.next.get(), "commit": side.number.get() }));
     Some(json!({
-        "partition": one.partition.0,
+        "partition": one.partition.get(),
         "halt": one.halt.as_ref().map(|halt| json!({ "code": halt.code(), "message": halt.to_string() })),
-        "group_offset": one.group.as_ref().map(|group| group.next.0),
-        "progress_offset": one.row.as_ref().map(|found| found.row.next.0),
+        "group_offset": one.group.as_ref().map(|group| group.next.get()),
+        "progress_offset": one.row.as_ref().map(|found| found.row.next.get()),
         "renamed_from": one.renamed,
         "progress": side(adoption.row),
         "group": side(adoption.token),
