@@ -200,7 +200,7 @@ fn exposed() -> Listed {
         partition: Partition::new(0),
         code: "c".into(),
         offset: NextOffset::new(1),
-        epoch: 1,
+        epoch: tollgate_engine::position::Epoch::new(1),
         message: "m".into(),
     };
     metrics.halted(&[halt]);

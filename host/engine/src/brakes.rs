@@ -125,7 +125,7 @@ impl Brakes {
         let said = format!("partition {partition} is halted: {message}; the others continue");
         let (partition, offset, epoch, code) = (*partition, *offset, *epoch, code.clone());
         if self.locked_halts().begin(halt) {
-            tracing::error!(%partition, %offset, epoch, code, "{said}");
+            tracing::error!(%partition, %offset, %epoch, code, "{said}");
         }
     }
 

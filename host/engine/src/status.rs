@@ -102,7 +102,7 @@ impl From<&Halt> for Halted {
             partition: halt.partition.get(),
             code: halt.code.clone(),
             offset: halt.offset.get(),
-            epoch: halt.epoch,
+            epoch: halt.epoch.get(),
             message: halt.message.clone(),
         }
     }

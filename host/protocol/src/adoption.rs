@@ -181,6 +181,7 @@ impl Adoption {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::position::Epoch;
     use crate::takeover::{Last, takeover};
     use crate::token::{Token, Writer};
 
@@ -199,7 +200,8 @@ mod tests {
 
     fn ours(at: i64, number: i64) -> Group {
         let next = NextOffset::new(at);
-        let token = Token { writer: writer(), epoch: 1, lo: next, hi: next, number: CommitNumber::new(number) };
+        let token =
+            Token { writer: writer(), epoch: Epoch::new(1), lo: next, hi: next, number: CommitNumber::new(number) };
         Group { next, mark: Mark::Token(token) }
     }
 

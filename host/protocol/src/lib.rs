@@ -59,7 +59,7 @@ pub use halt::Halt;
 pub use resume::{CommitNumbers, Position, Resume};
 pub use takeover::{Last, Place, Row, Takeover, adopt, concluded, same_place, takeover, takeover_at_least_once};
 
-use position::NextOffset;
+use position::{Epoch, NextOffset};
 
 /// The information that a lane gains from the progress row of a partition that it holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,7 +74,7 @@ pub enum RowStatus {
 
 /// Interprets the row's epoch and next offset, as found, for a lane that holds the partition at `epoch` and left it at
 /// `at`.
-pub fn row_status(epoch: i64, at: NextOffset, found: Option<(i64, NextOffset)>) -> RowStatus {
+pub fn row_status(epoch: Epoch, at: NextOffset, found: Option<(Epoch, NextOffset)>) -> RowStatus {
     match found {
         Some((now, next)) if now == epoch && next >= at => RowStatus::At(next),
         Some((now, next)) if now == epoch => RowStatus::WentBack(next),
@@ -88,11 +88,11 @@ mod tests {
 
     #[test]
     fn every_answer_of_the_row() {
-        let at = |next| Some((7, NextOffset::new(next)));
-        assert_eq!(row_status(7, NextOffset::new(20), at(20)), RowStatus::At(NextOffset::new(20)));
-        assert_eq!(row_status(7, NextOffset::new(20), at(30)), RowStatus::At(NextOffset::new(30)));
-        assert_eq!(row_status(7, NextOffset::new(20), at(10)), RowStatus::WentBack(NextOffset::new(10)));
-        assert_eq!(row_status(6, NextOffset::new(20), at(20)), RowStatus::Fenced);
-        assert_eq!(row_status(7, NextOffset::new(20), None), RowStatus::Fenced);
+        let at = |next| Some((Epoch::new(7), NextOffset::new(next)));
+        assert_eq!(row_status(Epoch::new(7), NextOffset::new(20), at(20)), RowStatus::At(NextOffset::new(20)));
+        assert_eq!(row_status(Epoch::new(7), NextOffset::new(20), at(30)), RowStatus::At(NextOffset::new(30)));
+        assert_eq!(row_status(Epoch::new(7), NextOffset::new(20), at(10)), RowStatus::WentBack(NextOffset::new(10)));
+        assert_eq!(row_status(Epoch::new(6), NextOffset::new(20), at(20)), RowStatus::Fenced);
+        assert_eq!(row_status(Epoch::new(7), NextOffset::new(20), None), RowStatus::Fenced);
     }
 }

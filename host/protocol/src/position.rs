@@ -36,12 +36,22 @@ number!(Partition, i32);
 number!(Offset, i64);
 number!(NextOffset, i64);
 number!(CommitNumber, i64);
+number!(Epoch, i64);
 
 impl Offset {
     /// Returns the offset after this one. No other function adds one to an offset.
     pub fn next(self) -> NextOffset {
         NextOffset(self.0 + 1)
     }
+}
+
+/// Counts the takeovers of a partition. Only the owner at the current epoch may commit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Epoch(i64);
+
+impl Epoch {
+    /// Of a halt whose partition was not taken over.
+    pub const NONE: Epoch = Epoch(0);
 }
 
 /// The number of a partition's commit. Inserting the progress row is the first; every later commit raises it by one,
@@ -72,6 +82,12 @@ impl NextOffset {
     /// Returns whether the record at `offset` still has to be processed.
     pub fn lacks(self, offset: Offset) -> bool {
         !self.is_past(offset)
+    }
+}
+
+impl fmt::Display for Epoch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
     }
 }
 

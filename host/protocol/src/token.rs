@@ -9,7 +9,7 @@
 //! tollgate/1 number=42 epoch=7 offsets=100..164 cluster=4L6g3nShT-eMCtK--X86sw pipeline=payments
 //! ```
 
-use crate::position::{CommitNumber, NextOffset};
+use crate::position::{CommitNumber, Epoch, NextOffset};
 
 /// The maximum size of a token in bytes: a tenth of what a broker stores by default (`offset.metadata.max.bytes`,
 /// 4096).
@@ -35,7 +35,7 @@ pub struct Writer {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Token {
     pub writer: Writer,
-    pub epoch: i64,
+    pub epoch: Epoch,
     pub lo: NextOffset,
     /// The offset with which the token was committed.
     pub hi: NextOffset,
@@ -97,7 +97,7 @@ impl Token {
         let mut fields = fields.split(' ');
         let mut field = |name: &str| fields.next()?.strip_prefix(name)?.strip_prefix('=');
         let number = CommitNumber::new(field("number")?.parse().ok()?);
-        let epoch = field("epoch")?.parse().ok()?;
+        let epoch = field("epoch")?.parse().ok().map(Epoch::new)?;
         let (lo, hi) = field("offsets")?.split_once("..")?;
         let (lo, hi) = (NextOffset::new(lo.parse().ok()?), NextOffset::new(hi.parse().ok()?));
         let (cluster, pipeline) = (field("cluster")?, field("pipeline")?);
@@ -144,7 +144,13 @@ mod tests {
 
     fn token(pipeline: &str, cluster: Option<&str>) -> Token {
         let writer = Writer::new(pipeline, cluster);
-        Token { writer, epoch: 7, lo: NextOffset::new(100), hi: NextOffset::new(164), number: CommitNumber::new(42) }
+        Token {
+            writer,
+            epoch: Epoch::new(7),
+            lo: NextOffset::new(100),
+            hi: NextOffset::new(164),
+            number: CommitNumber::new(42),
+        }
     }
 
     #[test]
@@ -168,7 +174,7 @@ mod tests {
         let long = "p".repeat(10_000);
         let token = Token {
             writer: Writer::new(&long, Some(&long)),
-            epoch: i64::MIN,
+            epoch: Epoch::new(i64::MIN),
             lo: NextOffset::new(most),
             hi: NextOffset::new(most),
             number: CommitNumber::new(i64::MIN),

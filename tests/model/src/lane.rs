@@ -1,6 +1,6 @@
 //! A lane: reads its position, takes a batch, and either completes steps 1 to 4 or aborts.
 
-use tollgate_protocol::position::{NextOffset, Offset};
+use tollgate_protocol::position::{Epoch, NextOffset, Offset};
 use tollgate_protocol::{RowStatus, concluded, row_status};
 
 use crate::guards::Guard;
@@ -102,8 +102,8 @@ fn asks_rows(next: &mut Next<'_>, member: usize) {
         let own = &mut world.members[member];
         (own.connected, own.in_doubt) = (true, false);
         let Some(owned) = own.owned.as_mut() else { return };
-        let found = row.map(|row| (row.epoch.into(), NextOffset::new(row.next.into())));
-        match row_status(owned.epoch.into(), NextOffset::new(owned.rows.into()), found) {
+        let found = row.map(|row| (Epoch::new(row.epoch.into()), NextOffset::new(row.next.into())));
+        match row_status(Epoch::new(owned.epoch.into()), NextOffset::new(owned.rows.into()), found) {
             RowStatus::WentBack(_) => world.exit(member),
             RowStatus::At(_) => {
                 (owned.rows, owned.numbers.0, owned.plan) =

@@ -1,6 +1,6 @@
 //! A member without its lane: the process, its slot, the group, and takeovers.
 
-use tollgate_protocol::position::{CommitNumber, NextOffset};
+use tollgate_protocol::position::{CommitNumber, Epoch, NextOffset};
 use tollgate_protocol::token::{Group, Mark, Token, Writer};
 use tollgate_protocol::{Last, Position, Row, Takeover, takeover};
 
@@ -260,7 +260,7 @@ pub(crate) fn group_offset(committed: Committed) -> Group {
     let foreign = || Mark::Foreign { shown: String::new() };
     let token = |number: u8| {
         let number = CommitNumber::new(number.into());
-        Mark::Token(Token { writer: writer(), epoch: 0, lo: next, hi: next, number })
+        Mark::Token(Token { writer: writer(), epoch: Epoch::NONE, lo: next, hi: next, number })
     };
     Group { next, mark: committed.number.map_or_else(foreign, token) }
 }

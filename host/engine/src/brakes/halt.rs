@@ -125,11 +125,12 @@ impl Halts {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::position::Epoch;
     use crate::position::NextOffset;
 
     fn halt(partition: i32, code: &str) -> Halt {
         let (partition, offset) = (Partition::new(partition), NextOffset::new(7));
-        Halt { partition, code: code.into(), offset, epoch: 1, message: String::new() }
+        Halt { partition, code: code.into(), offset, epoch: Epoch::new(1), message: String::new() }
     }
 
     fn partitions(halts: &Halts) -> Vec<i32> {

@@ -8,7 +8,7 @@ use super::{Current, Error, Lane};
 use crate::brakes::halt::code;
 use crate::brakes::sink::{Sink, State};
 use crate::classes::Meaning;
-use crate::position::{NextOffset, Partition};
+use crate::position::{Epoch, NextOffset, Partition};
 use crate::progress::halts::{self, Halt};
 use crate::sinks::kafka;
 use crate::sinks::postgres::connect;
@@ -155,7 +155,7 @@ impl Lane {
             partition,
             code: code.to_owned(),
             offset: owned.map_or(NextOffset::new(0), |owned| owned.resume.begin()),
-            epoch: owned.map_or(0, |owned| owned.epoch),
+            epoch: owned.map_or(Epoch::NONE, |owned| owned.epoch),
             message,
         }))
     }

@@ -14,7 +14,7 @@ use super::{Current, Error, Lane, LaneEvent, redo, schemas};
 use crate::hazards::{Place, hazards};
 use crate::kafka::client;
 use crate::lifecycle::Lifecycle;
-use crate::position::Partition;
+use crate::position::{Epoch, Partition};
 use crate::progress::{Group, Halt, Resume, RowStatus, concluded, row_status, store};
 use crate::sinks::kafka::{self, Producers, Sizes};
 use crate::sinks::postgres::connect;
@@ -118,7 +118,7 @@ impl Lane {
         if self.concluded(partition, group).is_err() {
             self.read_position(partition)?;
         }
-        let epoch = self.partitions.get(&partition).map(|owned| owned.epoch).unwrap_or_default();
+        let epoch = self.partitions.get(&partition).map_or(Epoch::NONE, |owned| owned.epoch);
         self.concluded(partition, group)
             .map_err(|halt| Error::Halt(Box::new(advice::halt(&self.pipeline, partition, epoch, &halt))))
     }

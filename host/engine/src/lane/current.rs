@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::overdue::Overdues;
 use super::stuck::StuckOutage;
+use crate::position::Epoch;
 use crate::progress::plan::Plan;
 use crate::progress::{CommitNumbers, Position, Resume};
 use tollgate_decide::batch::{Batch, RecordBatch};
@@ -12,7 +13,7 @@ use tollgate_decide::gate::Revision;
 /// A partition owned by a lane.
 #[derive(Debug)]
 pub(super) struct Owned {
-    pub epoch: i64,
+    pub epoch: Epoch,
     pub resume: Resume,
     /// The number of the last commit of each side.
     pub numbers: CommitNumbers,

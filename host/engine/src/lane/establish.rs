@@ -48,7 +48,7 @@ impl Lane {
     /// Records the tokens: only from now on does an offset without a token mean that another client wrote it.
     fn note_tokens(&mut self, steps: &[store::Step]) -> Result<(), Error> {
         let Some(connection) = self.connection.as_mut() else { return Err(Error::Guard) };
-        let rows: Vec<(Partition, i64)> = steps.iter().map(|step| (step.partition, step.epoch)).collect();
+        let rows: Vec<(Partition, i64)> = steps.iter().map(|step| (step.partition, step.epoch.get())).collect();
         let noting = async { Ok(store::note_tokens(connection, &self.owner, &rows).await?) };
         let noted = patient(&self.runtime, noting).inspect_err(|_| self.rows_in_doubt = true)?;
         if usize::try_from(noted).unwrap_or_default() == rows.len() {

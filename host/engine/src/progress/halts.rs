@@ -7,7 +7,7 @@ use sqlx::Row as _;
 use sqlx::postgres::{PgConnection, PgRow};
 
 use super::store::Owner;
-use crate::position::{NextOffset, Offset, Partition};
+use crate::position::{Epoch, NextOffset, Offset, Partition};
 
 type Result<T> = std::result::Result<T, sqlx::Error>;
 
@@ -41,7 +41,7 @@ pub struct Halt {
     /// The next offset to read.
     pub offset: NextOffset,
     /// The epoch at which the partition was held; 0 if the takeover itself was rejected.
-    pub epoch: i64,
+    pub epoch: Epoch,
     /// A text that describes what happened and what to do.
     pub message: String,
 }
@@ -151,7 +151,7 @@ pub async fn halt(connection: &mut PgConnection, owner: &Owner, halt: &Halt) -> 
     .bind(halt.partition.get())
     .bind(&halt.code)
     .bind(halt.offset.get())
-    .bind(halt.epoch)
+    .bind(halt.epoch.get())
     .bind(&halt.message)
     .bind(&owner.name)
     .execute(connection)
@@ -177,7 +177,7 @@ fn read(row: &PgRow) -> Result<Halt> {
         partition: Partition::new(row.try_get(0)?),
         code: row.try_get(1)?,
         offset: NextOffset::new(row.try_get(2)?),
-        epoch: row.try_get(3)?,
+        epoch: Epoch::new(row.try_get(3)?),
         message: row.try_get(4)?,
     })
 }

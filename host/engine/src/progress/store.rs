@@ -8,7 +8,7 @@ use sqlx::{Connection as _, Row as _};
 use tollgate_protocol::adoption::Side;
 
 use super::{Last, Place, Row};
-use crate::position::{CommitNumber, NextOffset, Partition};
+use crate::position::{CommitNumber, Epoch, NextOffset, Partition};
 
 type Result<T> = std::result::Result<T, sqlx::Error>;
 
@@ -41,7 +41,7 @@ impl Delivery {
 /// A progress row as stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    pub epoch: i64,
+    pub epoch: Epoch,
     pub row: Row,
     pub place: Place,
 }
@@ -65,7 +65,7 @@ fn found(row: &PgRow) -> Result<Found> {
     let (next, prev) = (NextOffset::new(row.try_get(1)?), NextOffset::new(row.try_get(2)?));
     let row_found = Row { next, prev, number: CommitNumber::new(row.try_get(3)?), last };
     let place = Place { group: row.try_get(5)?, cluster: row.try_get(6)?, topic: row.try_get(7)? };
-    Ok(Found { epoch: row.try_get(0)?, row: row_found, place })
+    Ok(Found { epoch: Epoch::new(row.try_get(0)?), row: row_found, place })
 }
 
 /// Returns the current progress rows of these partitions, without locking or changing anything.
@@ -158,8 +158,8 @@ pub async fn adopt(
     partition: Partition,
     side: Side,
     place: &Place,
-) -> Result<i64> {
-    sqlx::query_scalar(
+) -> Result<Epoch> {
+    let epoch = sqlx::query_scalar(
         "INSERT INTO tollgate.progress AS p (pipeline, topic, partition, epoch, next_off, prev_off, owner, owner_pid,
             commit_no, delivery, delivery_epoch, group_id, cluster_id, topic_id)
          VALUES ($1, $2, $3, 1, $4, $4, $5, pg_backend_pid(), $6, $7, 1, $8, $9, $10)
@@ -181,7 +181,8 @@ pub async fn adopt(
     .bind(&place.cluster)
     .bind(&place.topic)
     .fetch_one(connection)
-    .await
+    .await?;
+    Ok(Epoch::new(epoch))
 }
 
 /// Returns the owners of the slots that running processes of the pipeline hold.
@@ -224,7 +225,7 @@ pub async fn note_tokens(connection: &mut PgConnection, owner: &Owner, partition
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Step {
     pub partition: Partition,
-    pub epoch: i64,
+    pub epoch: Epoch,
     pub lo: NextOffset,
     pub hi: NextOffset,
     pub number: CommitNumber,
@@ -242,7 +243,7 @@ pub async fn advance(
     guarded: bool,
 ) -> Result<u64> {
     let partitions: Vec<i32> = steps.iter().map(|step| step.partition.get()).collect();
-    let epochs: Vec<i64> = steps.iter().map(|step| step.epoch).collect();
+    let epochs: Vec<i64> = steps.iter().map(|step| step.epoch.get()).collect();
     let lows: Vec<i64> = steps.iter().map(|step| step.lo.get()).collect();
     let highs: Vec<i64> = steps.iter().map(|step| step.hi.get()).collect();
     let numbers: Vec<i64> = steps.iter().map(|step| step.number.get()).collect();

@@ -2,14 +2,14 @@
 
 use std::path::Path;
 
-use crate::position::Partition;
+use crate::position::{Epoch, Partition};
 use crate::progress::Halt;
 use crate::progress::halts;
 use tollgate_config::Pipeline;
 
 /// Returns the halt of a partition whose two sides disagree, with the command that resumes it. `epoch` is 0 if the
 /// takeover itself is rejected.
-pub fn halt(pipeline: &Pipeline, partition: Partition, epoch: i64, halt: &Halt) -> halts::Halt {
+pub fn halt(pipeline: &Pipeline, partition: Partition, epoch: Epoch, halt: &Halt) -> halts::Halt {
     let advice = of(&pipeline.file, partition, halt);
     let message = match halt.concerns_pipeline() {
         true => format!("{halt}; {advice}"),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crossbeam_channel::{Receiver, SendTimeoutError, Sender};
 
-use crate::position::Partition;
+use crate::position::{Epoch, Partition};
 use crate::progress::Position;
 use tollgate_decide::batch::RecordBatch;
 
@@ -15,7 +15,7 @@ use tollgate_decide::batch::RecordBatch;
 #[derive(Debug, Clone, Copy)]
 pub struct Taken {
     pub partition: Partition,
-    pub epoch: i64,
+    pub epoch: Epoch,
     pub position: Position,
     /// Whether the group's offset must be committed before the first batch.
     pub establish: bool,

@@ -27,7 +27,7 @@ use crate::classes::{self, Meaning};
 use crate::kafka::headers;
 use crate::lifecycle::Lifecycle;
 use crate::metrics::Metrics;
-use crate::position::{NextOffset, Offset, Partition};
+use crate::position::{Epoch, NextOffset, Offset, Partition};
 use crate::source::handoff::{LaneEvent, LaneSender};
 use tollgate_config::Pipeline;
 use tollgate_config::limits;
@@ -100,7 +100,7 @@ struct Tracked {
     /// The next offset to take.
     position: NextOffset,
     assignment: u64,
-    epoch: i64,
+    epoch: Epoch,
     /// Whether a gap before the first record after an assign, a resume or a seek has been confirmed by a second fetch.
     confirmed: bool,
     /// Whether there is no record at the position or beyond, as last reported by librdkafka.

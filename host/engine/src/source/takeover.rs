@@ -25,7 +25,7 @@ use crate::brakes::sink::{Observation, PerSink, Sink};
 use crate::classes::{self, Meaning};
 use crate::kafka::client;
 use crate::lifecycle::Lifecycle;
-use crate::position::{NextOffset, Partition};
+use crate::position::{Epoch, NextOffset, Partition};
 use crate::progress::halts::{self, Halt};
 use crate::progress::store::{self, Delivery, Found, Owner, Slot};
 use crate::progress::{self, Group, Halt as Disagreement, Place, Position, Row, Takeover, Writer};
@@ -311,7 +311,7 @@ impl Worker {
             }
         };
         let (rows_from, outputs_from) = (position.resume.rows, position.resume.outputs);
-        tracing::info!(%partition, epoch, %rows_from, %outputs_from, "partition taken over");
+        tracing::info!(%partition, %epoch, %rows_from, %outputs_from, "partition taken over");
         Ok(Taken { partition, epoch, position, establish })
     }
 
@@ -337,7 +337,7 @@ impl Worker {
 
     fn halt(&self, partition: Partition, halt: Disagreement) -> Error {
         let whole = halt.concerns_pipeline();
-        let halt = advice::halt(&self.pipeline, partition, 0, &halt);
+        let halt = advice::halt(&self.pipeline, partition, Epoch::NONE, &halt);
         if whole { Error::Pipeline(halt) } else { Error::Halt(halt) }
     }
 

@@ -1,6 +1,7 @@
 //! Tests every line of the takeover table.
 
 use super::*;
+use crate::position::Epoch;
 
 const HERE: &str = "payments";
 const CLUSTER: &str = "cluster-1";
@@ -20,8 +21,13 @@ fn row(prev: i64, next: i64, number: i64) -> Row {
 
 fn by(pipeline: &str, cluster: Option<&str>, offset: i64, hi: i64, number: i64) -> Group {
     let writer = Writer::new(pipeline, cluster);
-    let token =
-        Token { writer, epoch: 3, lo: NextOffset::new(0), hi: NextOffset::new(hi), number: CommitNumber::new(number) };
+    let token = Token {
+        writer,
+        epoch: Epoch::new(3),
+        lo: NextOffset::new(0),
+        hi: NextOffset::new(hi),
+        number: CommitNumber::new(number),
+    };
     Group { next: NextOffset::new(offset), mark: Mark::Token(token) }
 }
 

@@ -23,7 +23,7 @@ use tollgate_config::limits;
 use tollgate_config::{Pipeline, Start};
 use tollgate_engine::kafka::client;
 use tollgate_engine::kafka::look::{self, Quiet, ReadOnlyConsumer};
-use tollgate_engine::position::Partition;
+use tollgate_engine::position::{Epoch, Partition};
 use tollgate_engine::progress::halts;
 use tollgate_engine::progress::store::{self, Found, Owner};
 use tollgate_engine::progress::{self, Group, Halt, Mark, Place, Takeover, Token, Writer};
@@ -231,7 +231,7 @@ impl Verb<'_> {
 
     async fn write(&mut self, judged: &[Judged]) -> Result<(), Failure> {
         let owner = self.owner(&self.pipeline.name);
-        let mut epochs: BTreeMap<Partition, i64> =
+        let mut epochs: BTreeMap<Partition, Epoch> =
             judged.iter().filter_map(|one| Some((one.partition, one.row.as_ref()?.epoch))).collect();
         for Judged { partition, adoption, .. } in judged {
             let Ok(Some(Adoption { row: Some(side), .. })) = adoption else { continue };
@@ -241,7 +241,7 @@ impl Verb<'_> {
         let mut list = TopicPartitionList::new();
         for Judged { partition, adoption, .. } in judged {
             let Ok(Some(Adoption { token: Some(side), .. })) = adoption else { continue };
-            let epoch = epochs.get(partition).copied().unwrap_or_default();
+            let epoch = epochs.get(partition).copied().unwrap_or(Epoch::NONE);
             let (hi, number) = (side.next, side.number);
             let token = Token { writer: self.writer.clone(), epoch, lo: hi, hi, number };
             let mut element = list.add_partition(&self.pipeline.source.topic, partition.get());
