@@ -31,7 +31,7 @@ pub struct Figures {
     pub machine: Value,
     pub event_bytes: usize,
     pub rounds: Vec<Round>,
-    /// Instructions per event for each way; empty if they were not counted.
+    /// Instructions per event by the name of the [`Way`]; empty if they were not counted.
     pub instructions: BTreeMap<&'static str, f64>,
 }
 

@@ -193,8 +193,8 @@ pub struct Ceiling {
     pub fuel: Option<u64>,
     pub memory: Option<usize>,
     pub deadline: Option<Duration>,
-    /// CPU time for compiling the component. Transforms have no such limit; the sandbox has a default by the
-    /// component's size.
+    /// CPU time for compiling the component. A transform cannot set this limit. Without it, the sandbox derives a limit
+    /// from the component's size.
     pub compile_time: Option<Duration>,
     pub output: Option<usize>,
     pub max_outputs: Option<u32>,

@@ -25,7 +25,7 @@ pub(crate) const NO_SLOT: u32 = u32::MAX;
 pub(crate) const NO_CHECK: u32 = u32::MAX;
 /// Field numbers below this are found by index, above by binary search.
 const DENSE_NUMBERS: u32 = 256;
-/// The maximum number of fields in a message: `u16` indexes with zero meaning "none".
+/// The maximum number of fields in a message. Fields are counted from 1 in a `u16`, and 0 means "none".
 const MAX_FIELDS: usize = 65_534;
 /// The bits of the mask in which a walk records the required fields it has seen.
 const MAX_REQUIRED: usize = 64;
@@ -166,7 +166,7 @@ impl Node {
     ) -> Self {
         let mut by_tag = [0; 128];
         let mut dense = Vec::new();
-        for (position, field) in (1_u16..).zip(&fields) {
+        for (field, position) in fields.iter().zip(1_u16..) {
             let number = usize::try_from(field.number).unwrap_or(usize::MAX);
             if field.number < DENSE_NUMBERS {
                 dense.resize(number + 1, 0);

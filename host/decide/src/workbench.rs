@@ -18,8 +18,8 @@ pub(super) type Deprecated = BTreeMap<(usize, usize), u64>;
 
 /// The stage's working memory, reused from record to record.
 pub(super) struct Workbench<'d> {
-    /// A payload's Protobuf form, until the next record. It was transcoded from JSON, or has fallbacks for enum
-    /// numbers.
+    /// A payload's Protobuf form, until the next record. It is used for a payload that was transcoded from JSON, that is
+    /// part of a change event, or whose unknown enum numbers were replaced by fallbacks.
     pub json: &'d mut Vec<u8>,
     /// The buffer in which `json` is rebuilt.
     pub spare: &'d mut Vec<u8>,

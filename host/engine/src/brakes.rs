@@ -118,8 +118,8 @@ impl Brakes {
         }
     }
 
-    /// Halts a partition: its owner skips it from now on, and all other partitions continue. Any thread may call this;
-    /// only the first cause of a partition is kept.
+    /// Halts a partition: its owner skips it from now on, and all other partitions continue. Any thread may call this.
+    /// If a partition is halted several times, only the first cause is kept.
     pub fn halt(&self, halt: Halt) {
         let Halt { partition, code, offset, epoch, message } = &halt;
         let said = format!("partition {partition} is halted: {message}; the others continue");

@@ -84,8 +84,8 @@ pub enum ThreadEnded {
     Helper(Result<(), HelperError>),
 }
 
-/// Runs a thread's body. A panic is never the fault of an event, so the process must not continue as if that thread
-/// were idle.
+/// Runs a thread's body, and returns an error if it panics. A panic is a bug in Tollgate and not a bad event, so the
+/// process ends; otherwise the dead thread would look idle.
 fn guarded(run: impl FnOnce() -> ThreadEnded) -> ThreadEnded {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(run))
         .unwrap_or_else(|_| ThreadEnded::Helper(Err(HelperError::Panicked)))

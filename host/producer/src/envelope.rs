@@ -171,7 +171,8 @@ impl Envelope {
         filled.chain(parts).map(FieldPath::new).collect()
     }
 
-    /// Compiles the envelope; `first` is the slot of the first of [`Envelope::event_fields`] in the event's contract.
+    /// Compiles the envelope. In the event's contract, the fields of [`Envelope::event_fields`] have consecutive slots, which
+    /// start at `first`.
     pub(crate) fn compile(self, first: usize, records: &Records<'_>) -> Result<Wrap, EnvelopeError> {
         let Envelope { contract, payload, fields, key } = self;
         let message = contract.message().clone();

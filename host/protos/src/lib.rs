@@ -52,7 +52,7 @@ pub struct Spot {
 }
 
 impl Spot {
-    /// Parses the position, `file:line:column: what`, which only the compiler's debug form has.
+    /// Parses the position from the error's `Debug` output, `file:line:column: what`. No other form of the error contains it.
     fn of(error: &protox::Error) -> Option<Spot> {
         let file = error.file()?.to_owned();
         let shown = format!("{error:?}");

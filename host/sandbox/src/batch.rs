@@ -276,7 +276,7 @@ impl fmt::Display for FailureCode {
 pub struct Output {
     /// 0 is the pipeline's output; n the n-th of the transform's routes.
     pub route: u32,
-    /// Index in the chain of the transform that last settled this output (routes are per transform).
+    /// The transform that last settled this output, as an index in the chain. Each transform numbers its own routes.
     pub transform: usize,
     pub payload: Bytes,
     pub key: Bytes,

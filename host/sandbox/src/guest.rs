@@ -187,7 +187,8 @@ impl Guest {
         self.watch.as_ref().is_some_and(|watch| watch.spent)
     }
 
-    /// Settles the current event with a verdict and the fuel it used, according to the verdict table.
+    /// Settles the current event with the guest's verdict and the fuel that the event used. Fails if the verdict is not
+    /// allowed here; see `enum verdict` in transform.wit.
     pub(crate) fn settle(&mut self, verdict: Verdict, fuel: u64) -> Result<(), Fault> {
         match (self.phase, verdict) {
             (Phase::Ready, Verdict::Start) => return Ok(()),

@@ -90,7 +90,7 @@ fn valid(option: &str, value: &str) -> Result<()> {
         "--rounds" => (value.parse::<u32>().is_ok_and(|rounds| rounds > 0), "a number of at least 1"),
         _ => (matches!(value, "text" | "json"), "text or json"),
     };
-    if fits { Ok(()) } else { Err(Failure::usage(format!("{option} {value:?}: it takes {wanted}"))) }
+    if fits { Ok(()) } else { Err(Failure::usage(format!("{option} takes {wanted}, not {value:?}"))) }
 }
 
 #[cfg(test)]
@@ -115,7 +115,7 @@ mod tests {
             ("contract --n 5", "--n does not apply to `bench contract`"),
             ("contract --engines floor", "--engines does not apply"),
             ("contract --rounds", "--rounds needs a value"),
-            ("contract --rounds 0", "--rounds \"0\": it takes a number of at least 1"),
+            ("contract --rounds 0", "--rounds takes a number of at least 1, not \"0\""),
             ("contract --rounds many", "a number of at least 1"),
             ("contract --output yaml", "text or json"),
             ("contract --protos x", "unknown argument \"--protos\""),

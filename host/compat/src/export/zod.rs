@@ -168,7 +168,7 @@ fn field_schema(types: &Types, field: &FieldDescriptor) -> (String, Vec<String>)
     }
 }
 
-/// Returns the test of a map; an empty map passes if the rules do not apply to it.
+/// Extends `test`, the JavaScript condition for a map: an empty map passes if the rules ignore empty maps.
 fn or_empty(rules: &Rules, test: &str) -> String {
     if rules.skips_zero() { format!("Object.keys(v).length === 0 || {test}") } else { test.to_owned() }
 }

@@ -68,7 +68,7 @@ fn names(column: &Column) -> Vec<&str> {
 }
 
 impl MessageKey {
-    /// Compiles the key's message. `events` is the contract of the table's events, whose files include the message.
+    /// Compiles the key's message. `events` is the contract of the table's events; the message must be in the same files.
     ///
     /// # Errors
     /// Returns all mismatches between the message and the table's key.
