@@ -2,7 +2,6 @@
 
 use std::path::Path;
 
-use tollgate::cli::setup;
 use tollgate::compiler;
 use tollgate_config::{Column, From, Pipeline};
 use tollgate_contract::Slot;
@@ -120,7 +119,10 @@ fn columns(pipeline: &Pipeline, file: &Path) -> Vec<PgColumn> {
             let this = Slot(slot);
             slot += usize::from(matches!(column.from, From::Field(_)));
             if !columns.iter().any(|known| known.name == column.name) {
-                columns.push(described(column, &setup::sql_type(column, &contracts.output.contract, this)));
+                columns.push(described(
+                    column,
+                    &tollgate_decide::postgres::ddl::sql_type(column, &contracts.output.contract, this),
+                ));
             }
         }
     }

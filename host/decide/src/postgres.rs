@@ -4,6 +4,7 @@
 pub mod binary;
 pub mod cell;
 mod column;
+pub mod ddl;
 pub mod decimal;
 pub mod declared;
 pub mod delete;

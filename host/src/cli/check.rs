@@ -14,15 +14,14 @@
 pub mod git;
 pub mod lock;
 pub mod notice;
+pub mod pipelines;
 pub mod report;
 pub mod sink;
 pub mod strictness;
 pub mod suppress;
 pub mod versions;
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use prost_reflect::DescriptorPool;
 use tollgate_compat::{Finding, Options, Severity};
@@ -30,7 +29,6 @@ use tollgate_compat::{Finding, Options, Severity};
 use super::{Format, Success};
 pub use strictness::{Direction, Level};
 use tollgate_config::error::{Exit, Failure};
-use tollgate_config::{ConfigErrors, Pipeline};
 
 use report::Report;
 use suppress::Settings;
@@ -104,7 +102,7 @@ fn check(args: &Args, format: Format) -> Result<Success, Failure> {
     let level = args.category.or(settings.category).unwrap_or(Level::WireJson);
     let direction = args.mode.or(settings.mode).unwrap_or(Direction::Full);
     let options = Options { level: level.category(), mode: direction.mode() };
-    let pipelines = pipelines(args)?;
+    let pipelines = pipelines::pipelines(args)?;
     let paths = versions::proto_paths(&args.paths, &pipelines)?;
     let new = Version::compile(&paths).map_err(|(error, places)| report::uncompiled(&error, &places, format))?;
     let lock_file = args.lock.clone().or_else(|| lock::find(&paths));
@@ -154,44 +152,6 @@ fn check(args: &Args, format: Format) -> Result<Success, Failure> {
 /// Returns whether two findings report the same change: several versions of a registry may yield it.
 fn same(a: &Finding, b: &Finding) -> bool {
     a.rule == b.rule && a.element == b.element && a.message == b.message
-}
-
-/// Loads the pipelines of --pipeline and those among the paths.
-fn pipelines(args: &Args) -> Result<Vec<Pipeline>, Failure> {
-    let named = args.paths.iter().filter(|path| versions::is_pipeline(path)).chain(&args.pipeline);
-    named.map(|path| load_pipeline(path)).collect()
-}
-
-/// Values used for a variable that is not set. For every kind of value in a pipeline, one of them is valid.
-const STAND_INS: [&str; 4] = ["1", "unset", "localhost:9092", "postgres://localhost/unset"];
-
-/// Loads a pipeline for its mapping. An unset variable is not an error here, because CI has none of the secrets and no
-/// connection is made.
-pub fn load_pipeline(path: &Path) -> Result<Pipeline, Failure> {
-    let invalid = |errors| Failure::configuration("config.invalid", errors);
-    let text = tollgate_config::reader::load_text(path).map_err(invalid)?;
-    let unset = RefCell::new(BTreeMap::new());
-    let parse = || {
-        let variable = |name: &str| {
-            let stand_in = || (*unset.borrow_mut().entry(name.to_owned()).or_insert(STAND_INS[0])).to_owned();
-            Some(std::env::var(name).unwrap_or_else(|_| stand_in()))
-        };
-        Pipeline::parse(path, &text, &variable)
-    };
-    let mut result = parse();
-    let wrong = |result: &Result<_, ConfigErrors>| result.as_ref().err().map_or(0, |errors| errors.errors.len());
-    let names: Vec<String> = unset.borrow().keys().cloned().collect();
-    for name in names {
-        let mut best = (wrong(&result), STAND_INS[0]);
-        for stand_in in STAND_INS {
-            unset.borrow_mut().insert(name.clone(), stand_in);
-            result = parse();
-            best = best.min((wrong(&result), stand_in));
-        }
-        unset.borrow_mut().insert(name, best.1);
-        result = parse();
-    }
-    result.map_err(invalid)
 }
 
 /// Returns the number of findings of a severity.

@@ -11,7 +11,8 @@ use std::path::PathBuf;
 use prost_reflect::{DescriptorPool, MessageDescriptor};
 
 use super::Success;
-use super::check::{load_pipeline, messages, versions};
+use super::check::pipelines::load_pipeline;
+use super::check::{messages, versions};
 use tollgate_config::Pipeline;
 use tollgate_config::error::Failure;
 

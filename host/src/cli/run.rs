@@ -1,24 +1,28 @@
 //! `tollgate run pipeline.yaml`: runs a pipeline.
 
+mod drain;
+mod reloads;
+mod signals;
+
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
 
 use crate::compiler::COMPILER;
 use serde_json::json;
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind};
 use tokio::sync::mpsc;
 use tollgate_config::limits;
 
 use super::Success;
+use drain::{find_ends, finished};
+use reloads::{watch_files, watch_hangup};
+use signals::{abort_after, listen, watch_second_signal};
 use tollgate_config::Pipeline;
 use tollgate_config::error::Failure;
 use tollgate_engine::admin;
 use tollgate_engine::hazards;
-use tollgate_engine::lifecycle::Lifecycle;
 use tollgate_engine::metrics::Metrics;
 use tollgate_engine::runtime::{self, Engine, ThreadEnded, Waiting, build, summary};
-use tollgate_engine::source::ends::Ends;
 use tollgate_engine::source::poll::Ended;
 
 #[derive(Debug, clap::Args)]
@@ -170,78 +174,4 @@ fn verdict(ended: Option<ThreadEnded>, draining: bool) -> Option<Result<(), Stri
 
 fn positions(metrics: &Metrics) -> serde_json::Value {
     metrics.positions().iter().map(|(partition, next)| (partition.to_string(), json!(next.get()))).collect()
-}
-
-fn listen(kind: SignalKind) -> Result<Signal, Failure> {
-    signal(kind).map_err(|error| Failure::environment("environment.signals", error))
-}
-
-fn watch_second_signal(mut terminate: Signal, mut interrupt: Signal) {
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-        }
-        std::process::exit(130);
-    });
-}
-
-/// Ends the process when the deadline of a drain passes: a lane would otherwise wait for the end of an outage for ever.
-fn abort_after(deadline: Duration) {
-    tokio::spawn(async move {
-        tokio::time::sleep(deadline).await;
-        tracing::warn!("the shutdown deadline has passed; uncommitted events will be processed again");
-        std::process::exit(1);
-    });
-}
-
-fn watch_hangup(mut hangup: Signal, reloads: mpsc::Sender<()>) {
-    tokio::spawn(async move {
-        while hangup.recv().await.is_some() {
-            // If the channel is full, a reload that is already requested covers this one.
-            _ = reloads.try_send(());
-        }
-    });
-}
-
-/// Polls the modification times of the files. This needs no dependency, and it notices renamed files as well as written
-/// ones.
-async fn watch_files(pipeline: Arc<Pipeline>, reloads: mpsc::Sender<()>) {
-    let mut seen = stamps(&pipeline);
-    loop {
-        tokio::time::sleep(limits::WATCH_LOOK).await;
-        let now = stamps(&pipeline);
-        if now != seen {
-            seen = now;
-            _ = reloads.try_send(());
-        }
-    }
-}
-
-fn stamps(pipeline: &Pipeline) -> Vec<Option<(SystemTime, u64)>> {
-    let components = pipeline.transforms().map(|transform| pipeline.resolve(&transform.component));
-    let files = components.chain([pipeline.file.clone()]);
-    files
-        .map(|file| {
-            let metadata = std::fs::metadata(file).ok()?;
-            Some((metadata.modified().ok()?, metadata.len()))
-        })
-        .collect()
-}
-
-/// Waits for the result of the search for the ends. Waits for ever if no search is running.
-async fn finished(task: &mut Option<tokio::task::JoinHandle<Result<(), String>>>) -> Result<(), String> {
-    match task {
-        Some(task) => task.await.unwrap_or_else(|error| Err(error.to_string())),
-        None => std::future::pending().await,
-    }
-}
-
-/// Reads the end offsets of the topic. The poll thread drains up to them.
-fn find_ends(pipeline: Arc<Pipeline>, lifecycle: Arc<Lifecycle>) -> tokio::task::JoinHandle<Result<(), String>> {
-    tokio::task::spawn_blocking(move || {
-        let ends = Ends::settle(&pipeline, || lifecycle.draining()).map_err(|error| error.to_string())?;
-        lifecycle.drain_at(ends);
-        Ok(())
-    })
 }

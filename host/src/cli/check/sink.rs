@@ -9,9 +9,9 @@ use tollgate_contract::{Contract, FieldInfo, FieldPath, Kind, Policies, Presence
 use tollgate_sandbox::{Manifest, SECTION};
 use wasmparser::{Parser, Payload};
 
-use crate::cli::setup;
 use crate::cli::validate::offline::{converts, input_kind};
 use tollgate_config::{As, Column, DeleteKey, Destination, EventType, Mapping, Pipeline};
+use tollgate_decide::postgres::ddl;
 use tollgate_decide::postgres::delete::message::matched;
 
 /// SQL types in order: each holds all values of those before it.
@@ -150,8 +150,8 @@ impl Look<'_> {
             return self.add(&rules::SINK_CONVERSION, &key, &element, problem.to_string());
         }
         let Ok((old_contract, old)) = found(self.old, message, path) else { return };
-        let was = setup::sql_type(column, &old_contract, Slot(0));
-        let is = setup::sql_type(column, &contract, Slot(0));
+        let was = ddl::sql_type(column, &old_contract, Slot(0));
+        let is = ddl::sql_type(column, &contract, Slot(0));
         if was != is && !holds(&was, &is) {
             let text = format!(
                 "the field was {} for a column of type {was}, now it is {}, which needs {is}",
