@@ -14,7 +14,7 @@ type Part = fn(&Project, &Args) -> Result<()>;
 const PARTS: &[(&str, Part)] = &[
     ("format", |project, _| format(project)),
     ("tidy", tidy::run),
-    ("supply", |project, _| cargo_deny::check(project)),
+    ("supply", |project, args| cargo_deny::check(project, args.has(FULL))),
     ("lints", |project, _| lints(project)),
     ("golden", |project, _| golden::compare(project)),
     ("test", |project, args| rings::run(project, &args.only_flags())),
