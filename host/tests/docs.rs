@@ -287,7 +287,7 @@ const CALLS: [(&str, usize); 8] = [
 const INTERNAL: &str = "dlq.enough";
 
 /// The number of codes when this test was written. A search that finds fewer has missed some.
-const CODES: usize = 136;
+const CODES: usize = 134;
 
 /// Returns a source file without its tests, its comment lines, and white space.
 fn squeezed(file: &Path) -> String {

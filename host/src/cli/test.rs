@@ -60,7 +60,7 @@ pub fn run(args: &Args) -> Result<Success, Failure> {
 
 fn test(components: &[(PathBuf, PathBuf)], options: &Options) -> Result<Vec<Report>, Failure> {
     let settings = Settings { lanes: 1, transforms: 1, ..Settings::default() };
-    let sandbox = Sandbox::new(settings).map_err(|error| Failure::environment("environment.sandbox", error))?;
+    let sandbox = Sandbox::new(settings).map_err(|error| Failure::environment("sandbox.engine", error))?;
     let mut reports = Vec::with_capacity(components.len());
     for (folder, component) in components {
         reports.push(golden::test(&sandbox, folder, component, options).map_err(|error| failure(&error))?);

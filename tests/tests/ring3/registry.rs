@@ -101,7 +101,7 @@ fn registered_schemas_outlive_the_registry() {
     assert_eq!(version["messages"], serde_json::json!(["shop.v1.Heartbeat", "shop.v1.Order"]));
     assert_eq!(version["references"][0]["name"], "shop/v1/money.proto");
     let (code, printed, _) = run(&["versions", "no-such-subject"]);
-    assert_eq!((code, printed["error"]["code"].as_str().unwrap()), (1, "registry.not-found"));
+    assert_eq!((code, printed["error"]["code"].as_str().unwrap()), (1, "registry.not_found"));
 
     let client = Client::new(config(&url, None)).unwrap();
     let pool = subject_pool(

@@ -167,7 +167,7 @@ fn refused(error: &PublishError) -> Failure {
 fn failure(source: &ClientError, shown: &dyn std::fmt::Display) -> Failure {
     match source.class() {
         Class::Transient | Class::Unknown => Failure::environment("registry.unreachable", shown),
-        Class::Poison => Failure::failed("registry.not-found", shown),
+        Class::Poison => Failure::failed("registry.not_found", shown),
         Class::Fatal => Failure::failed("registry.refused", shown),
     }
 }

@@ -395,7 +395,7 @@ fn grows(column: &Column, input: InputKind) -> bool {
 fn check_transforms(pipeline: &Pipeline, pools: Option<&Pools>, known: &[&str], report: &mut Report) {
     let sandbox = match pipeline.transforms().next().map(|_| build::sandbox(pipeline)).transpose() {
         Ok(sandbox) => sandbox,
-        Err(failure) => return report.error(pipeline, "transform.engine", "transforms", failure.message),
+        Err(failure) => return report.error(pipeline, "sandbox.engine", "transforms", failure.message),
     };
     for kind in &pipeline.types {
         let mut message = Some(kind.message.clone()).filter(|_| known.contains(&kind.name.as_str()));
