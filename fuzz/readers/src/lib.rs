@@ -6,8 +6,6 @@
 #[path = "../../../host/src"]
 mod host {
     pub mod cli {
-        pub mod table;
-
         pub mod check {
             pub mod lock;
             pub mod strictness;
