@@ -20,11 +20,13 @@ macro_rules! number {
     ($type:ident, $number:ty) => {
         impl $type {
             #[must_use]
+            #[inline]
             pub const fn new(number: $number) -> $type {
                 $type(number)
             }
 
             #[must_use]
+            #[inline]
             pub const fn get(self) -> $number {
                 self.0
             }
@@ -40,6 +42,7 @@ number!(Epoch, i64);
 
 impl Offset {
     /// Returns the offset after this one. No other function adds one to an offset.
+    #[inline]
     pub fn next(self) -> NextOffset {
         NextOffset(self.0 + 1)
     }
@@ -75,11 +78,13 @@ impl CommitNumber {
 
 impl NextOffset {
     /// Returns whether the record at `offset` lies before this position and so has been processed.
+    #[inline]
     pub fn is_past(self, offset: Offset) -> bool {
         offset.0 < self.0
     }
 
     /// Returns whether the record at `offset` still has to be processed.
+    #[inline]
     pub fn lacks(self, offset: Offset) -> bool {
         !self.is_past(offset)
     }
